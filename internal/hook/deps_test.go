@@ -1,0 +1,87 @@
+package hook_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/containerhook/containerhook/"
+
+// What each side must not reach, by whatever way.
+var (
+	kubernetes = []string{"k8s.io", "sigs.k8s.io"}
+	kernel     = []string{"github.com/cilium/ebpf", "github.com/s3rj1k/go-fanotify"}
+	clients    = []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime"}
+)
+
+// layers says of each package which of ours it may reach, and what it never reaches. cmd joins them, test sees all.
+var layers = map[string]struct{ ours, never []string }{
+	"bpf":                    {never: kubernetes},
+	"internal/hook":          {never: slices.Concat(kubernetes, kernel)},
+	"internal/containerhook": {ours: []string{"bpf", "internal/hook"}, never: kubernetes},
+	"internal/supervisor":    {never: slices.Concat(kubernetes, kernel)},
+	"api/v1alpha1":           {never: slices.Concat(clients, kernel)},
+	"internal/agent":         {ours: []string{"api/v1alpha1", "internal/hook"}, never: kernel},
+	"internal/controller":    {ours: []string{"api/v1alpha1"}, never: kernel},
+}
+
+func TestEveryPackageKeepsToItsLayer(t *testing.T) {
+	for _, pkg := range goList(t, "../../...") {
+		name := strings.TrimPrefix(pkg, module)
+		if top, _, _ := strings.Cut(name, "/"); slices.Contains([]string{"cmd", "hack", "test"}, top) {
+			continue
+		}
+		layer, ok := layers[name]
+		if !ok {
+			t.Errorf("%s is in no layer", name)
+			continue
+		}
+		for _, dep := range dependencies(t, pkg) {
+			if ours, ok := strings.CutPrefix(dep, module); ok && !slices.Contains(layer.ours, ours) {
+				t.Errorf("%s reaches %s", name, ours)
+			}
+			if within(dep, layer.never) {
+				t.Errorf("%s reaches %s", name, dep)
+			}
+		}
+	}
+}
+
+func TestHookReachesTheStandardLibraryAndRuntimeSpecOnly(t *testing.T) {
+	for _, dep := range dependencies(t, module+"internal/hook") {
+		if !within(dep, []string{"github.com/opencontainers/runtime-spec"}) {
+			t.Errorf("internal/hook reaches %s", dep)
+		}
+	}
+}
+
+// The twin of the tests above: what is reached is seen, or they could not fail.
+func TestDependenciesSeeWhatIsReached(t *testing.T) {
+	if deps := dependencies(t, module+"internal/containerhook"); !slices.ContainsFunc(deps, func(dep string) bool {
+		return within(dep, kernel)
+	}) {
+		t.Errorf("internal/containerhook reaches no kernel package: %v", deps)
+	}
+}
+
+// within tells whether pkg is one of the modules or below one.
+func within(pkg string, modules []string) bool {
+	return slices.ContainsFunc(modules, func(m string) bool { return pkg == m || strings.HasPrefix(pkg, m+"/") })
+}
+
+// dependencies lists what pkg imports, and what that imports in turn, without the standard library and itself.
+func dependencies(t *testing.T, pkg string) []string {
+	deps := goList(t, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)
+	return slices.DeleteFunc(deps, func(dep string) bool { return dep == pkg })
+}
+
+func goList(t *testing.T, args ...string) []string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...).Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v", args, err)
+	}
+	return strings.Fields(string(out))
+}
