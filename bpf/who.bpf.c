@@ -23,6 +23,7 @@ struct answer {
 	struct task task;
 	u64 argv;               /* of execve(2): a pointer in the task's address space; 0 for any other system call */
 	u32 global_tid;         /* in the initial PID namespace: what bpf_task_from_pid takes */
+	u32 host_pidns;         /* the PID namespace at depth host_level above it */
 	enum status status;
 };
 
@@ -91,10 +92,13 @@ static __always_inline int answer_pid(struct pid *pid)
 {
 	struct hlist_node *n = BPF_CORE_READ(pid, tasks[0].first);
 	struct task_struct *t = (void *)n - bpf_core_field_offset(struct task_struct, pid_links);
+	struct upid *at_host;
 
 	if (!n)
 		return found.status = GONE;
 	read_task(t, &found.task);
+	at_host = upid_at(pid, host_level);
+	found.host_pidns = BPF_CORE_READ(at_host, ns, ns.inum);
 	found.global_tid = BPF_CORE_READ(t, pid);
 	if (BPF_CORE_READ(t, flags) & PF_KTHREAD)
 		return found.status = KERNEL_THREAD;

@@ -36,7 +36,9 @@ type WhoAnswer struct {
 	}
 	Argv      uint64
 	GlobalTid uint32
+	HostPidns uint32
 	Status    uint32
+	_         [4]byte
 }
 
 type WhoStatus uint32

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+// usageError is a mistake in the flags.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// options are the flags.
+type options struct {
+	standalone   bool
+	output       string
+	nodeName     string
+	hostRoot     string
+	runtimePaths []string
+	deadline     time.Duration
+	listEvery    time.Duration
+	rootless     bool
+	sandboxes    bool
+	annotations  []string
+	metricsAddr  string
+	healthAddr   string
+	verbosity    int
+
+	printed bool // the version was asked for, and told
+}
+
+// parseOptions reads args. The error is pflag.ErrHelp when help was asked for and printed.
+func parseOptions(args []string) (*options, error) {
+	o := &options{}
+	hostname, _ := os.Hostname() // without one, --node-name must be given
+	f := pflag.NewFlagSet("agent", pflag.ContinueOnError)
+	f.SortFlags = false
+	f.BoolVar(&o.standalone, "standalone", false, "print the node's containers as they come and go; needs no cluster")
+	f.StringVarP(&o.output, "output", "o", "table", "standalone: table, wide, yaml or json; one entry per change")
+	f.StringVar(&o.nodeName, "node-name", envOr("NODE_NAME", hostname), "name of this node ($NODE_NAME, or the host's name)")
+	f.StringVar(&o.hostRoot, "host-root", "/", "where the host's root is seen from here; its procfs is below it at proc")
+	f.StringSliceVar(&o.runtimePaths, "runtime-path", filepath.SplitList(os.Getenv("RUNTIME_PATH")),
+		"runtime binaries to hold besides the usual ones: paths on the host, or base names ($RUNTIME_PATH, separated by colons)")
+	f.DurationVar(&o.deadline, "deadline", 200*time.Millisecond, "longest time that any exec is held, under 2s")
+	f.DurationVar(&o.listEvery, "list-interval", 10*time.Minute, "time between two listings of the runtimes' state")
+	f.BoolVar(&o.rootless, "rootless", false, "tell of containers too whose runtime does not run as root")
+	f.BoolVar(&o.sandboxes, "sandboxes", false, "tell of pod sandboxes too")
+	f.StringSliceVar(&o.annotations, "annotation", nil, "annotations of containers to tell, by key; none by default")
+	f.StringVar(&o.metricsAddr, "metrics-bind-address", "127.0.0.1:8080", "where /metrics is served; 0 turns it off")
+	f.StringVar(&o.healthAddr, "health-bind-address", "127.0.0.1:8081", "where /healthz and /readyz are served; 0 turns it off")
+	f.IntVarP(&o.verbosity, "verbosity", "v", 0, "0 tells changes of state, 1 every held exec")
+	showVersion := f.Bool("version", false, "print the version")
+	f.Usage = func() {
+		fmt.Fprintf(os.Stdout, "Tells of every container on this node: from before its first instruction to its exit code.\n\n"+
+			"Usage:\n  agent --standalone [flags]\n\nFlags:\n%s\n"+
+			"Exit codes: 0 stopped by a signal, 1 it failed, 2 wrong flags, 3 not root.\n", f.FlagUsages())
+	}
+	if err := f.Parse(args); errors.Is(err, pflag.ErrHelp) {
+		return nil, err
+	} else if err != nil {
+		return nil, usageError{err}
+	}
+	if *showVersion {
+		fmt.Println("agent", version)
+		o.printed = true
+		return o, nil
+	}
+	if f.NArg() > 0 {
+		return nil, usageError{fmt.Errorf("unexpected argument %q", f.Arg(0))}
+	}
+	return o, o.validate()
+}
+
+func (o *options) validate() error {
+	switch {
+	case !o.standalone:
+		return usageError{errors.New("--standalone is the only way to run so far")}
+	case !strings.Contains(" table wide yaml json ", " "+o.output+" "):
+		return usageError{fmt.Errorf("--output %q is none of table, wide, yaml, json", o.output)}
+	case o.nodeName == "":
+		return usageError{errors.New("--node-name is empty, and the host has no name")}
+	case !filepath.IsAbs(o.hostRoot):
+		return usageError{fmt.Errorf("--host-root %q is not absolute", o.hostRoot)}
+	case o.deadline <= 0 || o.deadline >= 2*time.Second:
+		return usageError{fmt.Errorf("--deadline %v is not between 0 and 2s", o.deadline)}
+	case o.listEvery < time.Second:
+		return usageError{fmt.Errorf("--list-interval %v is under 1s", o.listEvery)}
+	case o.verbosity < 0:
+		return usageError{fmt.Errorf("--verbosity %d is negative", o.verbosity)}
+	}
+	return nil
+}
+
+func envOr(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/containerhook/containerhook/internal/agent"
+	"github.com/containerhook/containerhook/internal/containerhook"
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+// maxConnections bounds what a stranger can open on our ports: the hook needs descriptors of its own.
+const maxConnections = 16
+
+// work is the worker: hook → desired set → printer, with the metrics and probes beside them.
+func work(ctx context.Context, o *options, restarts int, hookOff bool) error {
+	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return fmt.Errorf("read the boot's ID: %w", err)
+	}
+	printer, err := agent.NewPrinter(os.Stdout, o.output)
+	if err != nil {
+		return usageError{err}
+	}
+	set := agent.NewSet(agent.Options{NodeName: o.nodeName, BootID: strings.TrimSpace(string(bootID)),
+		Annotations: o.annotations, Sandboxes: o.sandboxes})
+
+	group, ctx := errgroup.WithContext(ctx)
+	var printErr error // of the handler's goroutine only
+	registry := newRegistry(restarts)
+	h, err := containerhook.New(containerhook.Options{
+		HostRoot: o.hostRoot, RuntimePaths: o.runtimePaths, Deadline: o.deadline, ListEvery: o.listEvery,
+		Rootless: o.rootless, HookOff: hookOff, Metrics: registry,
+		Handler: func(e hook.Event) {
+			if object, changed := set.Apply(e); changed && printErr == nil {
+				if printErr = printer.Print(object); printErr != nil {
+					group.Go(func() error { return fmt.Errorf("print: %w", printErr) })
+				}
+			}
+		},
+	})
+	if err != nil {
+		return usageError{err}
+	}
+	group.Go(func() error { return h.Run(ctx) })
+	probes := http.NewServeMux()
+	probes.HandleFunc("/healthz", probe(h.Healthy))
+	probes.HandleFunc("/readyz", probe(h.Ready))
+	group.Go(func() error { return serve(ctx, o.healthAddr, probes) })
+	scrapes := http.NewServeMux()
+	scrapes.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	group.Go(func() error { return serve(ctx, o.metricsAddr, scrapes) })
+	return group.Wait()
+}
+
+func newRegistry(restarts int) *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	restarted := prometheus.NewCounter(prometheus.CounterOpts{Name: "containerhook_worker_restarts_total",
+		Help: "How often the worker was started again since the agent began."})
+	restarted.Add(float64(restarts))
+	registry.MustRegister(restarted, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+func probe(check func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if err := check(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	}
+}
+
+// serve serves handler at address until ctx ends; not at all for "0".
+func serve(ctx context.Context, address string, handler http.Handler) error {
+	if address == "0" {
+		return nil
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		// Two agents on one machine, or a port in use: no reason to leave the node unseen.
+		logr.FromContextOrDiscard(ctx).Error(err, "Not serving metrics or probes there", "address", address)
+		return nil
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		IdleTimeout: 30 * time.Second, WriteTimeout: 10 * time.Second}
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	if err := server.Serve(netutil.LimitListener(listener, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", address, err)
+	}
+	return nil
+}

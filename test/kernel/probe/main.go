@@ -1,0 +1,93 @@
+// Command probe is what the containers of the kernel tests run: one small static program, one behaviour per word.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		fail("no behaviour")
+	}
+	arg := func(n int) string {
+		if len(os.Args) <= n {
+			fail("%s: argument %d is missing", os.Args[1], n)
+		}
+		return os.Args[n]
+	}
+	switch os.Args[1] {
+	case "exit": // with this code
+		code, err := strconv.Atoi(arg(2))
+		if err != nil {
+			fail("%v", err)
+		}
+		os.Exit(code)
+	case "sleep": // until a signal asks for the end
+		ended := make(chan os.Signal, 1)
+		signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
+		<-ended
+	case "stat": // as the very first act: is this file there?
+		if _, err := os.Stat(arg(2)); err != nil {
+			fail("%v", err)
+		}
+	case "kill": // itself, by this signal
+		number, err := strconv.Atoi(arg(2))
+		if err != nil {
+			fail("%v", err)
+		}
+		signal.Reset()
+		die(syscall.Signal(number))
+	case "threads": // the first thread ends, another one ends the process with this code
+		code, err := strconv.Atoi(arg(2))
+		if err != nil {
+			fail("%v", err)
+		}
+		go func() {
+			time.Sleep(50 * time.Millisecond)
+			os.Exit(code)
+		}()
+		runtime.LockOSThread()
+		syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
+	case "eat": // memory, until the kernel minds
+		eat()
+	case "feed": // a child that eats; then go on
+		_ = exec.Command("/proc/self/exe", "eat").Run()
+		time.Sleep(time.Hour)
+	default:
+		fail("unknown behaviour %q", os.Args[1])
+	}
+}
+
+// die takes the default action of a signal, which Go's runtime keeps for itself otherwise. PID 1 of a namespace is spared
+// its own signals, so a container's init dies of the fault itself where there is one.
+func die(s syscall.Signal) {
+	if s == syscall.SIGSEGV {
+		_ = *(*byte)(nil)
+	}
+	_ = syscall.Kill(os.Getpid(), s)
+	time.Sleep(time.Hour)
+}
+
+func eat() {
+	var held [][]byte
+	for {
+		b := make([]byte, 1<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		held = append(held, b)
+		runtime.KeepAlive(held)
+	}
+}
+
+func fail(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "probe: "+format+"\n", args...)
+	os.Exit(99)
+}
