@@ -10,7 +10,7 @@ ARGS ?=
 FUZZTIME ?= 60s
 
 # Debian's packages. The race detector links with a C compiler; only update-bpf and verify-bpf need clang.
-RUN_DEPS := runc busybox-static
+RUN_DEPS := runc
 TEST_DEPS := gcc libc6-dev
 KERNEL_DEPS := runc crun conmon
 BPF_DEPS := clang llvm libbpf-dev
