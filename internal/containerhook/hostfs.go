@@ -1,0 +1,213 @@
+package containerhook
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	errNotRegular = errors.New("not a regular file")
+	errTooLarge   = errors.New("too large")
+	errForeign    = errors.New("not owned by the caller, who is not root")
+	errOutside    = errors.New("outside of the caller's root, or deleted")
+)
+
+// root is a file system that nobody trusts, from one directory down: the host's, or a caller's. Symlinks in it,
+// absolute ones and .. too, end in it; magic links of a procfs (/proc/<pid>/root) lead nowhere. Relative paths begin at
+// its top. Every call takes as long as the file system does, which may be forever (FUSE): the caller keeps the
+// deadline. Safe for concurrent use, but for Close.
+type root struct {
+	fd int // O_PATH
+}
+
+// openRoot opens a directory whose own path is trusted, as from a flag.
+func openRoot(path string) (*root, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open root %q: %w", path, err)
+	}
+	return &root{fd}, nil
+}
+
+func (r *root) Close() { closeFD(r.fd) }
+
+// sub opens a directory in the root as a root of its own, which its symlinks do not leave either.
+func (r *root) sub(path string) (*root, error) {
+	fd, err := r.lookup(path, unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	return &root{fd}, nil
+}
+
+// owner returns the user ID that the root's own directory belongs to.
+func (r *root) owner() (uint32, error) {
+	var stat unix.Stat_t
+	if err := unix.Fstat(r.fd, &stat); err != nil {
+		return 0, fmt.Errorf("stat root: %w", err)
+	}
+	return stat.Uid, nil
+}
+
+// lookup opens path without opening what it names (O_PATH): no driver is called, no reader of a FIFO appears.
+func (r *root) lookup(path string, flags uint64) (fd int, err error) {
+	how := unix.OpenHow{
+		Flags:   flags | unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	// The kernel gives up with EAGAIN where anything on the machine was renamed or mounted while it went through a ..:
+	// likely to pass once, but an attacker can keep it up.
+	for range 32 {
+		if fd, err = unix.Openat2(r.fd, path, &how); err != unix.EAGAIN && err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
+// open opens a regular file for reading; anything else is errNotRegular, and is not opened. The type is seen on the
+// O_PATH descriptor, and the same inode is then opened through it, whatever path names by now: looking the path up
+// again and comparing inodes would come after the damage, for the opening of a device or a FIFO is an act.
+func (r *root) open(path string) (*os.File, error) {
+	found, err := r.lookup(path, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer closeFD(found)
+	var stat unix.Stat_t
+	if err := unix.Fstat(found, &stat); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, &os.PathError{Op: "open", Path: path, Err: errNotRegular}
+	}
+	return reopen(found, path)
+}
+
+// openDir opens a directory to list it.
+func (r *root) openDir(path string) (*os.File, error) {
+	found, err := r.lookup(path, unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer closeFD(found)
+	return reopen(found, path)
+}
+
+// reopen opens what an O_PATH descriptor refers to for reading. path is for messages.
+func reopen(found int, path string) (*os.File, error) {
+	// O_NONBLOCK: a file's owner may hold a lease on it, which blocks an open for 45 s.
+	fd, err := unix.Open(descriptor(found), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	// Its work is done, and os.File would take it for a wish to be polled.
+	if err = unix.SetNonblock(fd, false); err != nil {
+		closeFD(fd)
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// read returns a regular file's content, of limit bytes at most.
+func (r *root) read(path string, limit int64) ([]byte, error) { return r.readOwned(path, limit, 0) }
+
+// readOwned is read for a path that the user uid chose. We can read more than most: root may have us read everything,
+// others what is theirs, so that no symlink of theirs leads to a secret.
+func (r *root) readOwned(path string, limit int64, uid uint32) ([]byte, error) {
+	f, err := r.open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var stat unix.Stat_t
+	if err = unix.Fstat(int(f.Fd()), &stat); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	switch {
+	case uid != 0 && stat.Uid != uid:
+		return nil, &os.PathError{Op: "read", Path: path, Err: errForeign}
+	case stat.Size > limit:
+		return nil, &os.PathError{Op: "read", Path: path, Err: errTooLarge}
+	}
+	// What the file holds by its own account is read. So the kernel's files, which call themselves regular and empty,
+	// are not touched: reading kmsg or trace_pipe takes from others, and may block.
+	content := make([]byte, stat.Size)
+	n, err := io.ReadFull(f, content)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	return content[:n], nil
+}
+
+// realDir returns the path of a directory inside the root, free of symlinks: what the kernel, and so a runtime, calls
+// it. Two names of one directory give the same.
+func (r *root) realDir(path string) (string, error) {
+	fd, err := r.lookup(path, unix.O_DIRECTORY)
+	if err != nil {
+		return "", err
+	}
+	defer closeFD(fd)
+	located, err := r.pathOf(fd)
+	if err != nil {
+		return "", fmt.Errorf("locate %q: %w", path, err)
+	}
+	return located, nil
+}
+
+// pathOf returns the path inside the root of an open directory. The kernel tells paths as seen from our own root, or
+// from the top of a mount namespace that we are not in; either way both begin alike. That the result is right is not
+// believed but tried: a directory that was deleted, covered by a mount, or lies outside gives errOutside.
+func (r *root) pathOf(dir int) (string, error) {
+	top, err := os.Readlink(descriptor(r.fd))
+	if err != nil {
+		return "", err
+	}
+	path, err := os.Readlink(descriptor(dir))
+	if err != nil {
+		return "", err
+	}
+	path, inside := strings.CutPrefix(path, strings.TrimSuffix(top, "/"))
+	if path == "" {
+		path = "/"
+	}
+	if !inside || path[0] != '/' {
+		return "", errOutside
+	}
+	again, err := r.lookup(path, unix.O_DIRECTORY)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errOutside, err)
+	}
+	defer closeFD(again)
+	same, err := sameInode(dir, again)
+	if err != nil {
+		return "", err
+	}
+	if !same {
+		return "", errOutside
+	}
+	return path, nil
+}
+
+func sameInode(a, b int) (bool, error) {
+	var one, other unix.Stat_t
+	if err := errors.Join(unix.Fstat(a, &one), unix.Fstat(b, &other)); err != nil {
+		return false, err
+	}
+	return one.Dev == other.Dev && one.Ino == other.Ino, nil
+}
+
+// closeFD closes a descriptor that nothing was written to: there is nothing left that could fail.
+func closeFD(fd int) { _ = unix.Close(fd) }
+
+// descriptor is the magic link of one of our own descriptors.
+func descriptor(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
