@@ -1,0 +1,161 @@
+package containerhook
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxConfig bounds config.json. Those of Kubernetes have 10 to 50 KB; environments and mounts can make them grow.
+	maxConfig = 4 << 20
+	// maxCommas bounds how many values a config.json may list. 4 MiB of "{}," as mounts would be 170 MB in memory.
+	maxCommas = 100_000
+	// maxPIDFile is more than the digits of any pid.
+	maxPIDFile = 32
+)
+
+var (
+	errNotJSON = errors.New("not valid JSON")
+	errNotPID  = errors.New("not a pid")
+)
+
+// caller is the file system as a held task sees it: its root, which may be a chroot in another mount namespace, and its
+// working directory. It is of use only while the task is held. Not safe for use after Close, else as root.
+type caller struct {
+	root *root
+	proc string // its directory in the host's procfs
+	uid  uint32
+}
+
+// openCaller opens the file system that the task tid sees. tid is of the PID namespace that hostProc was mounted for,
+// and the thread's, not the process's: a thread may have a working directory of its own, and outlive the first one. uid
+// is its effective one in the initial user namespace.
+func openCaller(hostProc string, tid int, uid uint32) (*caller, error) {
+	proc := hostProc + "/" + strconv.Itoa(tid)
+	root, err := openRoot(proc + "/root")
+	if err != nil {
+		return nil, err
+	}
+	return &caller{root: root, proc: proc, uid: uid}, nil
+}
+
+func (c *caller) Close() { c.root.Close() }
+
+// abs makes a path that the caller gave absolute in its root, and changes nothing else: in a/../b a may be a symlink.
+func (c *caller) abs(name string) (string, error) {
+	if path.IsAbs(name) {
+		return name, nil
+	}
+	cwd, err := c.cwd()
+	if err != nil {
+		return "", fmt.Errorf("resolve %q: %w", name, err)
+	}
+	return cwd + "/" + name, nil
+}
+
+func (c *caller) cwd() (string, error) {
+	link := c.proc + "/cwd"
+	fd, err := unix.Open(link, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: link, Err: err}
+	}
+	defer closeFD(fd)
+	return c.root.pathOf(fd)
+}
+
+// dir makes a directory that the caller gave absolute and, where it exists, free of symlinks: a bundle as the runtimes
+// record it, a runtime's root by its one name (docker says /var/run where the kernel says /run).
+func (c *caller) dir(name string) (string, error) {
+	name, err := c.abs(name)
+	if err != nil {
+		return "", err
+	}
+	located, err := c.root.realDir(name)
+	if err != nil {
+		return path.Clean(name), err
+	}
+	return located, nil
+}
+
+// readConfig reads what a create, run or restore is about to make. The bundle is absolute in the caller's root; it is
+// returned with an error too, unless the error is that of finding it.
+func (c *caller) readConfig(cmd command) (raw []byte, bundle string, err error) {
+	bundle, err = c.dir(cmd.bundle)
+	if err != nil {
+		return nil, bundle, err
+	}
+	name := bundle + "/config.json"
+	if cmd.config != "" { // relative to the cwd, not to the bundle: crun resolves it first
+		if name, err = c.abs(cmd.config); err != nil {
+			return nil, bundle, err
+		}
+	}
+	raw, err = c.root.readOwned(name, maxConfig, c.uid)
+	return raw, bundle, err
+}
+
+// parseConfig reads a config.json as runc does: one JSON value, unknown names and what follows it ignored. Where a
+// value is not of the type that the runtime-spec wants, the rest of spec is there with the error. digest is there
+// whenever spec is, "sha256:" and hex: there is none of a file that is no JSON, for that may be anything. No error
+// quotes the content.
+func parseConfig(raw []byte) (spec *specs.Spec, digest string, err error) {
+	if len(raw) > maxConfig || bytes.Count(raw, []byte{','}) > maxCommas {
+		return nil, "", fmt.Errorf("parse config.json: %w", errTooLarge)
+	}
+	spec = new(specs.Spec)
+	err = json.NewDecoder(bytes.NewReader(raw)).Decode(spec) // its depth is bounded: 10,000
+	if err != nil {
+		err = fmt.Errorf("parse config.json: %w", jsonError(err))
+	}
+	if errors.Is(err, errNotJSON) {
+		return nil, "", err
+	}
+	return spec, fmt.Sprintf("sha256:%x", sha256.Sum256(raw)), err
+}
+
+// jsonError is encoding/json's error less what it quotes of the input.
+func jsonError(err error) error {
+	var (
+		syntax    *json.SyntaxError
+		otherType *json.UnmarshalTypeError
+	)
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Errorf("%w at byte %d", errNotJSON, syntax.Offset)
+	case errors.As(err, &otherType):
+		return fmt.Errorf("value of an unexpected type at byte %d", otherType.Offset)
+	default: // it ends too early
+		return errNotJSON
+	}
+}
+
+// readPIDFile reads a pid as runtimes write it, of the PID namespace that the runtime is in.
+func readPIDFile(r *root, name string) (int32, error) {
+	raw, err := r.read(name, maxPIDFile)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := parsePID(raw)
+	if err != nil {
+		return 0, fmt.Errorf("read pid file %q: %w", name, err)
+	}
+	return pid, nil
+}
+
+func parsePID(raw []byte) (int32, error) {
+	pid, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 31)
+	if err != nil || pid == 0 {
+		return 0, errNotPID
+	}
+	return int32(pid), nil
+}

@@ -1,0 +1,375 @@
+package containerhook
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// asCaller has a thread of its own do what prepare says, which may change its working directory, root and mounts, and
+// returns the thread as a caller.
+func asCaller(t *testing.T, prepare func() error) *caller {
+	t.Helper()
+	type ready struct {
+		tid int
+		err error
+	}
+	prepared, done, gone := make(chan ready), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		runtime.LockOSThread() // for good: the thread ends with its goroutine
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = prepare()
+		}
+		prepared <- ready{unix.Gettid(), err}
+		<-done
+	}()
+	t.Cleanup(func() {
+		close(done)
+		<-gone
+	})
+	thread := <-prepared
+	if thread.err != nil {
+		t.Fatal(thread.err)
+	}
+	c, err := openCaller("/proc", thread.tid, uint32(os.Geteuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func callerIn(t *testing.T, dir string) *caller {
+	t.Helper()
+	return asCaller(t, func() error { return unix.Chdir(dir) })
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
+func TestReadConfigFindsTheBundle(t *testing.T) {
+	dir := t.TempDir()
+	long := strings.Repeat(strings.Repeat("d", 199)+"/", 6)
+	makeTree(t, dir, map[string]string{
+		"b/config.json": "b", "b/sub/config.json": "sub", "link": "-> b", "abslink": "-> " + dir + "/b/sub",
+		"b/to-sub": "-> sub", long + "config.json": "long", "links/config.json": "-> ../b/config.json",
+		"b/other.json": "other",
+	})
+	for name, test := range map[string]struct {
+		cwd           string
+		cmd           command
+		bundle, wants string
+	}{
+		"absolute":            {cwd: "/", cmd: command{bundle: dir + "/b"}, bundle: "/b", wants: "b"},
+		"absolute with ..":    {cwd: "/", cmd: command{bundle: dir + "/b/sub/.."}, bundle: "/b", wants: "b"},
+		"none":                {cwd: dir + "/b", bundle: "/b", wants: "b"},
+		".":                   {cwd: dir + "/b", cmd: command{bundle: "."}, bundle: "/b", wants: "b"},
+		"relative":            {cwd: dir, cmd: command{bundle: "b/sub/"}, bundle: "/b/sub", wants: "sub"},
+		"relative with ..":    {cwd: dir + "/b/sub", cmd: command{bundle: "../../b"}, bundle: "/b", wants: "b"},
+		".. behind a symlink": {cwd: dir, cmd: command{bundle: "abslink/.."}, bundle: "/b", wants: "b"},
+		"a symlink":           {cwd: "/", cmd: command{bundle: dir + "/link"}, bundle: "/b", wants: "b"},
+		"a relative symlink":  {cwd: dir, cmd: command{bundle: "link/to-sub"}, bundle: "/b/sub", wants: "sub"},
+		"a cwd by a symlink":  {cwd: dir + "/abslink", cmd: command{bundle: ".."}, bundle: "/b", wants: "b"},
+		"over 1,000 bytes": {
+			cwd: "/", cmd: command{bundle: dir + "/" + long}, bundle: "/" + long[:len(long)-1], wants: "long",
+		},
+		"a symlinked config.json": {cwd: dir, cmd: command{bundle: "links"}, bundle: "/links", wants: "b"},
+		"crun's --config": {
+			cwd: "/", cmd: command{bundle: dir + "/b/sub", config: dir + "/b/other.json"}, bundle: "/b/sub", wants: "other",
+		},
+		"crun's --config, of the cwd": {
+			cwd: dir + "/b", cmd: command{bundle: "sub", config: "other.json"}, bundle: "/b/sub", wants: "other",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw, bundle, err := callerIn(t, test.cwd).readConfig(test.cmd)
+			if err != nil || string(raw) != test.wants || bundle != dir+test.bundle {
+				t.Errorf("readConfig = %q, %q, %v; want %q, %q", raw, bundle, err, test.wants, dir+test.bundle)
+			}
+		})
+	}
+}
+
+func TestReadConfigDoesNotFindWhatIsNotThere(t *testing.T) {
+	dir := t.TempDir()
+	makeTree(t, dir, map[string]string{"empty": "/", "fifo/config.json": "|", "file": "x", "dangling": "-> nowhere"})
+	for name, test := range map[string]struct {
+		bundle, want string
+		err          error
+	}{
+		"no config.json":    {"empty", dir + "/empty", fs.ErrNotExist},
+		"no bundle":         {"none/../x", dir + "/x", fs.ErrNotExist},
+		"a dangling bundle": {dir + "/dangling", dir + "/dangling", fs.ErrNotExist},
+		"a file":            {"file", dir + "/file", unix.ENOTDIR},
+		"a FIFO":            {"fifo", dir + "/fifo", errNotRegular},
+		"over PATH_MAX":     {strings.Repeat("./", unix.PathMax), dir, unix.ENAMETOOLONG},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw, bundle, err := callerIn(t, dir).readConfig(command{bundle: test.bundle})
+			if raw != nil || bundle != test.want || !errors.Is(err, test.err) {
+				t.Errorf("readConfig = %q, %q, %v; want %q, %v", raw, bundle, err, test.want, test.err)
+			}
+		})
+	}
+}
+
+func TestReadConfigReadsNothingThatIsNotTheCallers(t *testing.T) {
+	dir := t.TempDir()
+	makeTree(t, dir, map[string]string{"config.json": "secret"})
+	c := callerIn(t, dir)
+	c.uid = uint32(os.Geteuid()) + 1
+	raw, bundle, err := c.readConfig(command{})
+	if raw != nil || bundle != dir || !errors.Is(err, errForeign) {
+		t.Errorf("readConfig = %q, %q, %v; want %v", raw, bundle, err, errForeign)
+	}
+}
+
+func TestCallerSaysWhenItsCwdIsOfNoUse(t *testing.T) {
+	dir := t.TempDir()
+	deep := strings.Repeat("d", 250)
+	makeTree(t, dir, map[string]string{"gone": "/", "b/config.json": "b"})
+	deleted := asCaller(t, func() error { return errors.Join(unix.Chdir(dir+"/gone"), unix.Rmdir(dir+"/gone")) })
+	tooDeep := asCaller(t, func() error {
+		err := unix.Chdir(dir)
+		for range unix.PathMax/len(deep) + 1 {
+			err = errors.Join(err, unix.Mkdir(deep, 0o755), unix.Chdir(deep))
+		}
+		return err
+	})
+	for name, test := range map[string]struct {
+		*caller
+		err error
+	}{
+		"deleted": {deleted, errOutside}, "too deep": {tooDeep, unix.ENAMETOOLONG},
+	} {
+		if got, err := test.abs("x"); got != "" || !errors.Is(err, test.err) {
+			t.Errorf("%s: abs = %q, %v; want %v", name, got, err, test.err)
+		}
+		if raw, bundle, err := test.readConfig(command{}); raw != nil || bundle != "" || !errors.Is(err, test.err) {
+			t.Errorf("%s: readConfig = %q, %q, %v; want %v", name, raw, bundle, err, test.err)
+		}
+		if raw, _, err := test.readConfig(command{bundle: dir + "/b"}); err != nil || string(raw) != "b" {
+			t.Errorf("%s: readConfig of an absolute bundle = %q, %v", name, raw, err)
+		}
+	}
+}
+
+func TestReadConfigResolvesInTheCallersChroot(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	makeTree(t, dir, map[string]string{
+		"new/b/config.json": "inside", "new/abs": "-> /b", "config.json": "outside", "new/up": "-> ../..", "newer": "/",
+	})
+	c := asCaller(t, func() error { return errors.Join(unix.Chroot(dir+"/new"), unix.Chdir("/b")) })
+	for _, bundle := range []string{"", ".", "../b", "/b", "/abs", "../../../abs"} {
+		raw, got, err := c.readConfig(command{bundle: bundle})
+		if err != nil || string(raw) != "inside" || got != "/b" {
+			t.Errorf("readConfig(%q) = %q, %q, %v", bundle, raw, got, err)
+		}
+	}
+	for _, bundle := range []string{"../..", "/up", dir} {
+		if raw, got, err := c.readConfig(command{bundle: bundle}); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("readConfig(%q) = %q, %q, %v; want nothing", bundle, raw, got, err)
+		}
+	}
+	// A directory that was open before: the way out of a chroot. /newer begins like /new.
+	for _, outside := range []string{dir, dir + "/newer"} {
+		escaped := asCaller(t, func() error {
+			fd, err := unix.Open(outside, unix.O_PATH, 0)
+			if err != nil {
+				return err
+			}
+			return errors.Join(unix.Chroot(dir+"/new"), unix.Fchdir(fd), unix.Close(fd))
+		})
+		if raw, got, err := escaped.readConfig(command{}); !errors.Is(err, errOutside) {
+			t.Errorf("readConfig in %q = %q, %q, %v; want %v", outside, raw, got, err, errOutside)
+		}
+	}
+}
+
+func TestReadConfigResolvesInTheCallersMounts(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	makeTree(t, dir, map[string]string{"b/config.json": "below", "chroot": "/"})
+	ownMount := func() error {
+		return errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+			unix.Mount("none", dir, "tmpfs", 0, ""), unix.Mkdir(dir+"/b", 0o755), unix.Mkdir(dir+"/b/sub", 0o755),
+			os.WriteFile(dir+"/b/config.json", []byte("mounted"), 0o644))
+	}
+	inMount := asCaller(t, func() error { return errors.Join(ownMount(), unix.Chdir(dir+"/b/sub")) })
+	inChroot := asCaller(t, func() error { return errors.Join(ownMount(), unix.Chroot(dir), unix.Chdir("/b/sub")) })
+	for name, test := range map[string]struct {
+		*caller
+		want string
+	}{
+		"mount": {inMount, dir + "/b"}, "chroot in a mount": {inChroot, "/b"},
+	} {
+		for _, bundle := range []string{"..", test.want} {
+			raw, got, err := test.readConfig(command{bundle: bundle})
+			if err != nil || string(raw) != "mounted" || got != test.want {
+				t.Errorf("%s: readConfig(%q) = %q, %q, %v", name, bundle, raw, got, err)
+			}
+		}
+	}
+	// A cwd that was mounted over has no path any more.
+	covered := asCaller(t, func() error { return errors.Join(unix.Chdir(dir+"/b"), ownMount()) })
+	if raw, got, err := covered.readConfig(command{}); !errors.Is(err, errOutside) {
+		t.Errorf("covered: readConfig = %q, %q, %v; want %v", raw, got, err, errOutside)
+	}
+}
+
+func TestParseConfigReadsRealFiles(t *testing.T) {
+	for _, name := range []string{"runc-1.1.5.json", "crun-1.8.1.json"} {
+		raw, err := os.ReadFile("testdata/config/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec, digest, err := parseConfig(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("sha256:%x", sha256.Sum256(raw)); digest != want {
+			t.Errorf("%s: digest %q, want %q", name, digest, want)
+		}
+		if spec.Process == nil || len(spec.Process.Args) != 1 || spec.Process.Args[0] != "sh" || spec.Linux == nil {
+			t.Errorf("%s: %+v is not the default spec", name, spec)
+		}
+	}
+}
+
+func TestParseConfigIsStrictAboutNothingButJSON(t *testing.T) {
+	for name, raw := range map[string]string{
+		"empty object":       `{}`,
+		"unknown names":      `{"process":{"args":["sh"],"new":[1,{}]},"newer":null}`,
+		"text behind it":     `{"process":{"args":["sh"]}} trailing`,
+		"nulls":              `{"process":null,"linux":null,"mounts":null}`,
+		"not UTF-8":          "{\"hostname\":\"\xff\"}",
+		"a name given twice": `{"hostname":"a","hostname":"b"}`,
+	} {
+		if spec, digest, err := parseConfig([]byte(raw)); err != nil || spec == nil || digest == "" {
+			t.Errorf("%s: %v, %q, %v", name, spec, digest, err)
+		}
+	}
+	spec, digest, err := parseConfig([]byte(`{"hostname":"h","process":{"args":"sh","cwd":"/"}}`))
+	if err == nil || digest == "" || spec == nil || spec.Hostname != "h" || spec.Process.Cwd != "/" {
+		t.Errorf("a value of another type: %+v, %q, %v; want the rest, and an error", spec, digest, err)
+	}
+}
+
+func TestParseConfigRejectsWhatIsNoConfig(t *testing.T) {
+	secret := "root:$6$salt$hash:19000:0:99999:7:::"
+	for name, test := range map[string]struct {
+		raw string
+		err error
+	}{
+		"nothing":          {"", errNotJSON},
+		"a secret":         {secret, errNotJSON},
+		"cut off":          {`{"hostname":"` + secret, errNotJSON},
+		"NUL":              {"{\"hostname\":\"\x00\"}", errNotJSON},
+		"depth bomb":       {strings.Repeat("[", 1<<20), errNotJSON},
+		"closed depth":     {`{"x":` + strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) + "}", errNotJSON},
+		"depth of objects": {strings.Repeat(`{"linux":`, 10_001), errNotJSON},
+		"100 MB":           {strings.Repeat(" ", 100<<20), errTooLarge},
+		"many mounts":      {`{"mounts":[{}` + strings.Repeat(",{}", maxCommas+1) + `]}`, errTooLarge},
+	} {
+		spec, digest, err := parseConfig([]byte(test.raw))
+		if spec != nil || digest != "" || !errors.Is(err, test.err) {
+			t.Errorf("%s: %q, %v; want %v", name, digest, err, test.err)
+		}
+	}
+	for _, raw := range []string{secret, `["` + secret + `"]`, `{"hostname":4711}`, `{"hostname":"` + secret + `"`} {
+		if _, _, err := parseConfig([]byte(raw)); err == nil || strings.ContainsAny(err.Error(), "$47") {
+			t.Errorf("the error %v quotes %q", err, raw)
+		}
+	}
+}
+
+func TestReadPIDFile(t *testing.T) {
+	dir := t.TempDir()
+	makeTree(t, dir, map[string]string{
+		"runc": "24049", "echo": "24049\n", "max": "2147483647", "empty": "", "zero": "0", "minus": "-1", "plus": "+1",
+		"large": "2147483648", "hex": "0x10", "grouped": "1_0", "two": "1 2", "NUL": "1\x002", "words": "secret",
+		"long": strings.Repeat("1", maxPIDFile+1), "padded": "1" + strings.Repeat(" ", maxPIDFile), "fifo": "|", "dir": "/",
+	})
+	r := openTestRoot(t, dir)
+	for name, want := range map[string]int32{"runc": 24049, "echo": 24049, "max": 1<<31 - 1} {
+		if got, err := readPIDFile(r, name); err != nil || got != want {
+			t.Errorf("readPIDFile(%q) = %d, %v; want %d", name, got, err, want)
+		}
+	}
+	for name, want := range map[string]error{
+		"empty": errNotPID, "zero": errNotPID, "minus": errNotPID, "plus": errNotPID, "large": errNotPID, "hex": errNotPID,
+		"grouped": errNotPID, "two": errNotPID, "NUL": errNotPID, "words": errNotPID, "long": errTooLarge,
+		"padded": errTooLarge, "fifo": errNotRegular, "dir": errNotRegular, "none": fs.ErrNotExist,
+	} {
+		got, err := readPIDFile(r, name)
+		if got != 0 || !errors.Is(err, want) {
+			t.Errorf("readPIDFile(%q) = %d, %v; want %v", name, got, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error %q quotes the file", err)
+		}
+	}
+}
+
+func addFiles(f *testing.F, pattern string) {
+	f.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		f.Fatalf("no seeds in %q: %v", pattern, err)
+	}
+	for _, name := range names {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	addFiles(f, "testdata/config/*.json")
+	for _, raw := range []string{"", "{}", "[]", `{"process":{"args":1}}`, `{"mounts":[{}]} x`, strings.Repeat("[", 99)} {
+		f.Add([]byte(raw))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		before := bytes.Clone(raw)
+		spec, digest, err := parseConfig(raw)
+		if (spec == nil) != (digest == "") || spec == nil && err == nil {
+			t.Fatalf("parseConfig = %v, %q, %v", spec, digest, err)
+		}
+		if spec != nil && digest != fmt.Sprintf("sha256:%x", sha256.Sum256(before)) {
+			t.Fatalf("digest %q is not that of the input", digest)
+		}
+	})
+}
+
+func FuzzParsePIDFile(f *testing.F) {
+	for _, raw := range []string{"1", "24049\n", " 7 ", "0", "-1", "2147483648", "", "1\x00"} {
+		f.Add([]byte(raw))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		pid, err := parsePID(raw)
+		if (pid > 0) != (err == nil) {
+			t.Fatalf("parsePID(%q) = %d, %v", raw, pid, err)
+		}
+		if err == nil && strings.TrimLeft(strings.TrimSpace(string(raw)), "0") != fmt.Sprint(pid) {
+			t.Fatalf("parsePID(%q) = %d", raw, pid)
+		}
+	})
+}
