@@ -1,0 +1,145 @@
+package containerhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxState bounds state.json, which for runc holds its own form of the config.
+const maxState = maxConfig
+
+// runtimeState is what a runtime keeps on disk of one container. Pids and ticks are as the runtime saw them: of its own
+// PID namespace, and of its time namespace.
+type runtimeState struct {
+	runtime    string    // whose form the state has: "runc", "crun" or "youki"
+	uid        uint32    // whose directory it is, who may have written anything: 0, or a rootless user
+	pid        int32     // of the init
+	startTicks uint64    // field 22 of /proc/<pid>/stat; 0 where it is not recorded (youki)
+	bundle     string    // absolute; runc and crun resolve symlinks first
+	created    time.Time // may be zero
+	waiting    bool      // created, and start has not let the user's process begin
+}
+
+var errNoInit = errors.New("no init process recorded")
+
+// readState reads what the runtime says of a container, from <root>/<id>/state.json (runc, youki) or status (crun).
+// Where neither is there the error is fs.ErrNotExist: the container is being made, or is gone. id passed validID.
+func readState(host *root, runtimeRoot, id string) (runtimeState, error) {
+	name := path.Join(runtimeRoot, id)
+	dir, err := host.sub(name)
+	if err != nil {
+		return runtimeState{}, err
+	}
+	defer dir.Close()
+	s, err := stateIn(dir)
+	if err != nil {
+		return runtimeState{}, fmt.Errorf("read the state in %q: %w", name, err)
+	}
+	return s, nil
+}
+
+// stateIn reads the state that a container's directory holds. A root of its own, the directory has no symlink that
+// leads to what is not the container's.
+func stateIn(dir *root) (runtimeState, error) {
+	raw, err := dir.read("state.json", maxState)
+	if errors.Is(err, fs.ErrNotExist) {
+		raw, err = dir.read("status", maxState)
+	}
+	if err != nil {
+		return runtimeState{}, err
+	}
+	s, err := parseState(raw)
+	if err != nil {
+		return runtimeState{}, err
+	}
+	if s.uid, err = dir.owner(); err != nil {
+		return runtimeState{}, err
+	}
+	// runc and crun remove it when start is through. It is only looked at: opening it is what start does.
+	fifo, err := dir.lookup("exec.fifo", unix.O_NOFOLLOW)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return runtimeState{}, err
+	}
+	closeFD(fifo)
+	s.waiting = true
+	return s, nil
+}
+
+// parseState reads a state of any of the runtimes; which one's it is shows by its names.
+func parseState(raw []byte) (runtimeState, error) {
+	var file struct {
+		Created string `json:"created"`
+
+		// runc: libcontainer.State.
+		InitPID   int64  `json:"init_process_pid"`
+		InitStart uint64 `json:"init_process_start"`
+		Config    struct {
+			Labels []string `json:"labels"`
+		} `json:"config"`
+
+		// crun: libcrun/status.c.
+		ProcessStart *uint64 `json:"process-start-time"`
+
+		// crun, and youki: libcontainer/src/container/state.rs.
+		PID    int64  `json:"pid"`
+		Bundle string `json:"bundle"`
+
+		// youki.
+		Status string `json:"status"`
+	}
+	if err := json.Unmarshal(raw, &file); err != nil {
+		return runtimeState{}, jsonError(err)
+	}
+	s := runtimeState{bundle: file.Bundle}
+	s.created, _ = time.Parse(time.RFC3339, file.Created) // zero where it cannot be read: nobody decides by it
+	pid := file.PID
+	switch {
+	case file.InitPID != 0:
+		s.runtime, pid, s.startTicks, s.bundle = "runc", file.InitPID, file.InitStart, labelledBundle(file.Config.Labels)
+	case file.ProcessStart != nil:
+		s.runtime, s.startTicks = "crun", *file.ProcessStart
+	default:
+		s.runtime, s.waiting = "youki", file.Status == "creating" || file.Status == "created"
+	}
+	if pid <= 0 || pid > math.MaxInt32 {
+		return runtimeState{}, errNoInit
+	}
+	s.pid = int32(pid)
+	return s, nil
+}
+
+// labelledBundle finds runc's own label. The ones before it are the container's annotations, which may say anything.
+func labelledBundle(labels []string) (bundle string) {
+	for _, label := range labels {
+		if value, ok := strings.CutPrefix(label, "bundle="); ok {
+			bundle = value
+		}
+	}
+	return bundle
+}
+
+// defaultStateRoot is where a runtime keeps its state when it is not told where, as root: crun would put
+// XDG_RUNTIME_DIR before it, which an argv does not tell.
+func defaultStateRoot(binary string) string {
+	switch name := path.Base(binary); {
+	case strings.Contains(name, "crun"), strings.Contains(name, "krun"):
+		return "/run/crun"
+	case strings.Contains(name, "youki"):
+		return "/run/youki"
+	case strings.Contains(name, "runsc"):
+		return "/run/runsc"
+	default:
+		return "/run/runc"
+	}
+}
