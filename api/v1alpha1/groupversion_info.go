@@ -1,0 +1,31 @@
+// Package v1alpha1 is the API of containerhook.io: what runs on each node, as objects of its own. It imports
+// apimachinery only, so that any controller can take it.
+//
+// +kubebuilder:object:generate=true
+// +groupName=containerhook.io
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// GroupVersion is the group and version of every kind in this package.
+var GroupVersion = schema.GroupVersion{Group: "containerhook.io", Version: "v1alpha1"}
+
+// NodeContainerKind is the kind of a NodeContainer, as in its TypeMeta.
+const NodeContainerKind = "NodeContainer"
+
+var (
+	// SchemeBuilder collects what registers this package's kinds.
+	SchemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
+	// AddToScheme registers this package's kinds with a scheme.
+	AddToScheme = SchemeBuilder.AddToScheme
+)
+
+func addKnownTypes(s *runtime.Scheme) error {
+	s.AddKnownTypes(GroupVersion, &NodeContainer{}, &NodeContainerList{})
+	metav1.AddToGroupVersion(s, GroupVersion)
+	return nil
+}
