@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+)
+
+// kernelFilesystems are those that every container has for itself: they hold nothing of the node's, and nothing that
+// lasts.
+var kernelFilesystems = []string{"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"}
+
+// mountsOf returns the mounts that reach into the node or outlive the container.
+func mountsOf(c *cutter, mounts []specs.Mount, own owners) []v1alpha1.ContainerMount {
+	var told []v1alpha1.ContainerMount
+	for _, m := range mounts {
+		bind := m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+		if m.Destination == "" || !bind && slices.Contains(kernelFilesystems, m.Type) || bind && own.ephemeral(m.Source) {
+			continue
+		}
+		if len(told) == maxMounts {
+			c.cut("mounts")
+			break
+		}
+		told = append(told, mountOf(c, m, bind))
+	}
+	return told
+}
+
+// mountOf looks at two of a mount's options and copies none: others hold passwords (cifs) and keys. The source of a
+// network filesystem may hold one too, so only paths are told.
+func mountOf(c *cutter, m specs.Mount, bind bool) v1alpha1.ContainerMount {
+	told := v1alpha1.ContainerMount{Destination: c.text("mounts", m.Destination, maxPath)}
+	if strings.HasPrefix(m.Source, "/") && !strings.HasPrefix(m.Source, "//") { // "//" begins a share of a server
+		told.Source = c.text("mounts", m.Source, maxPath)
+	}
+	if !bind {
+		told.Type = c.text("mounts", m.Type, maxType)
+	}
+	for _, option := range m.Options { // of two that contradict each other the last one holds, as for mount(8)
+		switch option {
+		case "ro", "rro":
+			told.ReadOnly = true
+		case "rw", "rrw":
+			told.ReadOnly = false
+		case "slave", "rslave":
+			told.Propagation = v1alpha1.PropagationHostToContainer
+		case "shared", "rshared":
+			told.Propagation = v1alpha1.PropagationBidirectional
+		case "private", "rprivate", "unbindable", "runbindable":
+			told.Propagation = ""
+		}
+	}
+	return told
+}
+
+func devicesOf(c *cutter, devices []specs.LinuxDevice) []v1alpha1.ContainerDevice {
+	var told []v1alpha1.ContainerDevice
+	for _, d := range capped(c, "devices", devices, maxDevices) {
+		if d.Path == "" {
+			continue
+		}
+		told = append(told, v1alpha1.ContainerDevice{
+			Path:   c.text("devices", d.Path, maxPath),
+			Device: c.text("devices", fmt.Sprintf("%s %d:%d", d.Type, d.Major, d.Minor), maxWord),
+		})
+	}
+	return told
+}
+
+// owners tells what belongs to a container or its pod alone.
+type owners struct {
+	pod string   // the pod's UID, or empty
+	ids []string // of the container and its sandbox
+}
+
+// The kubelet's names for the kinds of volumes that go when the pod goes.
+var ephemeralVolumes = []string{
+	"kubernetes.io~empty-dir", "kubernetes.io~configmap", "kubernetes.io~secret", "kubernetes.io~downward-api",
+	"kubernetes.io~projected",
+}
+
+// ephemeral reports whether source, a path on the node, goes with the container or its pod.
+func (o owners) ephemeral(source string) bool {
+	elements := strings.Split(path.Clean(source), "/")
+	for i, element := range elements {
+		if slices.Contains(o.ids, element) {
+			return true
+		}
+		if element != o.pod || o.pod == "" || i+1 == len(elements) {
+			continue
+		}
+		// Below /var/lib/kubelet/pods/<UID> are etc-hosts, containers (the termination logs) and the volumes.
+		switch rest := elements[i+1:]; rest[0] {
+		case "etc-hosts", "containers":
+			return true
+		case "volumes":
+			return len(rest) > 1 && slices.Contains(ephemeralVolumes, rest[1])
+		}
+	}
+	return false
+}

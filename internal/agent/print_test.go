@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+// lives are the objects of a few containers from their creation to their end, in the order of their events.
+func lives(t *testing.T) []*v1alpha1.NodeContainer {
+	var objects []*v1alpha1.NodeContainer
+	set := NewSet(testOptions())
+	for i, name := range []string{"runc-spec", "containerd-cri-container", "podman-restricted", "docker-privileged", "crio-container"} {
+		e := created(name, config(t, name))
+		e.State, e.Init.PID = hook.Creating, 0
+		if strings.HasPrefix(name, "podman") {
+			e.Name = "restricted"
+		}
+		apply := func() {
+			object, changed := set.Apply(e)
+			if !changed {
+				t.Fatalf("%s: %s changed nothing", name, e.State)
+			}
+			objects, e.Spec = append(objects, object), nil
+		}
+		apply()
+		e.State, e.Init.PID = hook.Created, int32(4000+i)
+		apply()
+		e.State, e.StartTime = hook.Running, testEpoch
+		apply()
+		code := int32(137 * (i % 2))
+		e.State, e.FinishTime, e.ExitCode, e.Reason = hook.Stopped, testEpoch, &code, hook.Completed
+		if code != 0 {
+			e.Signal, e.Reason = 9, hook.OOMKilled
+		}
+		apply()
+	}
+	return objects
+}
+
+func printed(t *testing.T, format string, objects []*v1alpha1.NodeContainer) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	p, err := NewPrinter(&out, format)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range objects {
+		if err := p.Print(object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.Bytes()
+}
+
+func TestPrinterIsAsGolden(t *testing.T) {
+	all := lives(t)
+	for format, objects := range map[string][]*v1alpha1.NodeContainer{
+		FormatTable: all, FormatWide: all, FormatYAML: all[6:8], FormatJSON: all[6:8],
+	} {
+		golden(t, filepath.Join("testdata", "print", format+".txt"), printed(t, format, objects))
+	}
+}
+
+func TestTableIsAlignedAcrossLinesAndHasOneHeader(t *testing.T) {
+	for _, format := range []string{FormatTable, FormatWide} {
+		lines := strings.Split(strings.TrimSuffix(string(printed(t, format, lives(t))), "\n"), "\n")
+		if strings.Count(strings.Join(lines, "\n"), "RUNTIME") != 1 {
+			t.Errorf("%s: want one header", format)
+		}
+		state := strings.Index(lines[0], "STATE")
+		for _, line := range lines[1:] {
+			if !strings.HasPrefix(line[state:], "Creat") && !strings.HasPrefix(line[state:], "Running ") && !strings.HasPrefix(line[state:], "Stopped ") {
+				t.Errorf("%s: the state is not below its header: %q", format, line)
+			}
+		}
+	}
+}
+
+func TestYAMLAndJSONDecodeStrictlyIntoWhatWasPrinted(t *testing.T) {
+	objects := lives(t)
+	documents := strings.Split(strings.TrimPrefix(string(printed(t, FormatYAML, objects)), "---\n"), "\n---\n")
+	lines := strings.Split(strings.TrimSuffix(string(printed(t, FormatJSON, objects)), "\n"), "\n")
+	if len(documents) != len(objects) || len(lines) != len(objects) {
+		t.Fatalf("got %d documents and %d lines of %d objects", len(documents), len(lines), len(objects))
+	}
+	for i, want := range objects {
+		var fromYAML, fromJSON v1alpha1.NodeContainer
+		if err := yaml.UnmarshalStrict([]byte(documents[i]), &fromYAML); err != nil {
+			t.Fatal(err)
+		}
+		unmarshal(t, []byte(lines[i]), &fromJSON)
+		for format, got := range map[string]*v1alpha1.NodeContainer{FormatYAML: &fromYAML, FormatJSON: &fromJSON} {
+			if !bytes.Equal(mustMarshal(t, got), mustMarshal(t, want)) {
+				t.Errorf("%s (-want +got):\n%s", format, cmp.Diff(want, got))
+			}
+			if got.APIVersion != "containerhook.io/v1alpha1" || got.Kind != "NodeContainer" || got.Name == "" {
+				t.Errorf("%s: printed a %q %q named %q", format, got.APIVersion, got.Kind, got.Name)
+			}
+		}
+	}
+}
+
+func unmarshal(t *testing.T, data []byte, into any) {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTableOfAContainerOfWhichNothingIsKnown(t *testing.T) {
+	got := strings.Fields(string(printed(t, FormatWide, []*v1alpha1.NodeContainer{{}})))
+	columns := len(tableColumns) + len(wideColumns)
+	if len(got) != 2*columns || strings.Count(strings.Join(got, " "), "<none>") != columns {
+		t.Errorf("got %q, want %d headers and as many <none>", got, columns)
+	}
+}
+
+func TestPrinterRefusesAnUnknownFormat(t *testing.T) {
+	if _, err := NewPrinter(new(bytes.Buffer), "xml"); err == nil || !strings.Contains(err.Error(), "table, wide, yaml, json") {
+		t.Errorf("got %v, want an error that names the formats", err)
+	}
+}
+
+type broken struct{}
+
+var errBroken = errors.New("broken pipe")
+
+func (broken) Write([]byte) (int, error) { return 0, errBroken }
+
+func TestPrinterReturnsTheErrorOfItsOutput(t *testing.T) {
+	for _, format := range []string{FormatTable, FormatWide, FormatYAML, FormatJSON} {
+		p, err := NewPrinter(broken{}, format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Print(lives(t)[0]); !errors.Is(err, errBroken) {
+			t.Errorf("%s: got %v", format, err)
+		}
+	}
+}

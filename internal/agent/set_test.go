@@ -1,0 +1,230 @@
+package agent
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+// A script is events, and what the Set made of them. Each line is an event, and below it stands, indented, the object
+// as Apply returned it; -update writes those. Words of an event:
+//
+//	set max=N sandboxes host-net=N         a new Set with these options
+//	ID STATE [config=NAME] [exit=N] …      an event of container ID; config is a file of testdata/config
+//	repeat ID                              the last event of container ID once more
+func TestSetFollowsItsScripts(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join("testdata", "script", "*.txt"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("found %d scripts: %v", len(paths), err)
+	}
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			script, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, path, play(t, string(script)))
+		})
+	}
+}
+
+func play(t *testing.T, script string) []byte {
+	var out bytes.Buffer
+	set, last := NewSet(testOptions()), map[string]hook.Event{}
+	for line := range strings.Lines(script) {
+		if strings.HasPrefix(line, "    ") {
+			continue // what it was last time
+		}
+		out.WriteString(line)
+		words := strings.Fields(line)
+		if len(words) == 0 || words[0] == "#" {
+			continue
+		}
+		if words[0] == "set" {
+			set, last = NewSet(optionsOf(t, words[1:])), map[string]hook.Event{}
+			continue
+		}
+		e, repeated := last[words[len(words)-1]]
+		if words[0] != "repeat" {
+			e, repeated = eventOf(t, words), true
+		}
+		if !repeated {
+			t.Fatalf("%q: no such event", line)
+		}
+		last[e.ID] = e
+		object, changed := set.Apply(e)
+		fmt.Fprintf(&out, "    %s\n", told(object, changed, set.Dropped()))
+	}
+	return out.Bytes()
+}
+
+func optionsOf(t *testing.T, words []string) Options {
+	o := testOptions()
+	for _, word := range words {
+		switch key, value, _ := strings.Cut(word, "="); key {
+		case "max":
+			o.MaxObjects = int(atoi(t, value))
+		case "sandboxes":
+			o.Sandboxes = true
+		case "host-net":
+			o.HostNamespaces.Network = uint32(atoi(t, value))
+		default:
+			t.Fatalf("option %q is unknown", word)
+		}
+	}
+	return o
+}
+
+func eventOf(t *testing.T, words []string) hook.Event {
+	at := func(seconds int64) time.Time { return testEpoch.Add(time.Duration(seconds) * time.Second) }
+	e := hook.Event{Container: hook.Container{
+		ID: words[0], State: hook.State(words[1]), Runtime: hook.Runtime{Name: "runc"}, Source: hook.FromHook,
+		CreateTime: testEpoch, Init: hook.Process{StartTicks: 100},
+	}}
+	for _, word := range words[2:] {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "config":
+			e.Spec = config(t, value)
+		case "ticks":
+			e.Init.StartTicks = uint64(atoi(t, value))
+		case "pid":
+			e.Init.PID = int32(atoi(t, value))
+		case "net":
+			e.Init.Namespaces.Network = uint32(atoi(t, value))
+		case "start":
+			e.StartTime = at(atoi(t, value))
+		case "finish":
+			e.FinishTime = at(atoi(t, value))
+		case "exit":
+			code := int32(atoi(t, value))
+			e.ExitCode = &code
+		case "signal":
+			e.Signal = int32(atoi(t, value))
+		case "reason":
+			e.Reason = hook.Reason(value)
+		case "oom":
+			e.OOMKilled = true
+		case "listed":
+			e.Source = hook.FromListing
+		case "problem":
+			e.Problem = value
+		default:
+			t.Fatalf("word %q is unknown", word)
+		}
+	}
+	return e
+}
+
+func atoi(t *testing.T, s string) int64 {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// told is an object in one line: what the script is about.
+func told(c *v1alpha1.NodeContainer, changed bool, dropped int) string {
+	if c == nil {
+		return fmt.Sprintf("nothing; dropped %d", dropped)
+	}
+	var b strings.Builder
+	b.WriteString(map[bool]string{true: "changed: ", false: "same: "}[changed])
+	s := c.Status
+	fmt.Fprintf(&b, "%s %s pid=%d", c.Name, s.State, s.PID)
+	if s.Namespaces.Network != 0 {
+		fmt.Fprintf(&b, " net=%d shared=%v", s.Namespaces.Network, s.HostNamespaces)
+	}
+	if s.StartTime != nil {
+		fmt.Fprintf(&b, " start=%ds", int(s.StartTime.Sub(testEpoch).Seconds()))
+	}
+	if s.FinishTime != nil {
+		fmt.Fprintf(&b, " finish=%ds", int(s.FinishTime.Sub(testEpoch).Seconds()))
+	}
+	if s.ExitCode != nil {
+		fmt.Fprintf(&b, " exit=%d", *s.ExitCode)
+	}
+	if s.Signal != 0 {
+		fmt.Fprintf(&b, " signal=%d", s.Signal)
+	}
+	if s.OOMKilled {
+		b.WriteString(" oom")
+	}
+	if s.Reason != "" {
+		fmt.Fprintf(&b, " %s", s.Reason)
+	}
+	fmt.Fprintf(&b, "; entrypoint %q;", c.Spec.Entrypoint)
+	for _, condition := range s.Conditions {
+		fmt.Fprintf(&b, " %s=%s/%s", condition.Type, condition.Status, condition.Reason)
+		if condition.Message != "" {
+			fmt.Fprintf(&b, "(%s)", condition.Message)
+		}
+	}
+	return b.String()
+}
+
+// Whoever got an object may read it while the Set goes on.
+func TestObjectsAlreadyReturnedAreNotChanged(t *testing.T) {
+	set := NewSet(testOptions())
+	e := created("podman-restricted", config(t, "podman-restricted"))
+	first, _ := set.Apply(e)
+	before := first.DeepCopy()
+
+	done := make(chan struct{})
+	go func() { // with -race this finds a write to what was returned
+		defer close(done)
+		for range 100 {
+			mustMarshal(t, first)
+		}
+	}()
+	e.Spec = nil
+	for _, state := range []hook.State{hook.Running, hook.Stopped} {
+		e.State, e.Problem = state, "something"
+		if object, changed := set.Apply(e); !changed || object == first {
+			t.Errorf("%s: changed %t, the same object %t", state, changed, object == first)
+		}
+	}
+	<-done
+	if diff := cmp.Diff(before, first); diff != "" {
+		t.Errorf("-before +after:\n%s", diff)
+	}
+}
+
+func TestSetIsBoundedByDefault(t *testing.T) {
+	set := NewSet(testOptions())
+	for i := range DefaultMaxObjects + 100 {
+		e := eventOf(t, []string{fmt.Sprintf("c%d", i), "Stopped", "reason=Completed", "exit=0", fmt.Sprintf("finish=%d", i)})
+		if object, changed := set.Apply(e); object == nil || !changed {
+			t.Fatalf("container %d was not taken in", i)
+		}
+	}
+	if got := len(set.members); got != DefaultMaxObjects || set.Dropped() != 100 {
+		t.Errorf("%d containers are kept and %d dropped", got, set.Dropped())
+	}
+	if object, changed := set.Apply(eventOf(t, []string{"c100", "Stopped"})); changed || object == nil {
+		t.Error("the first to finish of those that may stay was forgotten")
+	}
+}
+
+func TestTimesAreStoredAsTheAPIStoresThem(t *testing.T) {
+	set := NewSet(testOptions())
+	e := created("runc-spec", config(t, "runc-spec"))
+	e.CreateTime = time.Date(2026, 11, 24, 13, 0, 0, 123456789, time.FixedZone("CET", 3600))
+	object, _ := set.Apply(e)
+	var readBack v1alpha1.NodeContainer
+	unmarshal(t, mustMarshal(t, object), &readBack)
+	if !readBack.Status.CreateTime.Equal(object.Status.CreateTime) {
+		t.Errorf("%v is read back as %v", object.Status.CreateTime, readBack.Status.CreateTime)
+	}
+}

@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"cmp"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+// statusOf makes a status of an event, without conditions.
+func statusOf(e *hook.Event, host hook.Namespaces) v1alpha1.NodeContainerStatus {
+	ns := e.Init.Namespaces
+	return v1alpha1.NodeContainerStatus{
+		State:    v1alpha1.ContainerState(e.State),
+		PID:      e.Init.PID,
+		CgroupID: int64(e.Init.CgroupID),
+		Namespaces: v1alpha1.ContainerNamespaces{
+			Cgroup: int64(ns.Cgroup), IPC: int64(ns.IPC), Mount: int64(ns.Mount), Network: int64(ns.Network),
+			PID: int64(ns.PID), User: int64(ns.User), UTS: int64(ns.UTS),
+		},
+		HostNamespaces: sharedWith(host, ns),
+		CreateTime:     micro(e.CreateTime),
+		StartTime:      micro(e.StartTime),
+		FinishTime:     micro(e.FinishTime),
+		ExitCode:       e.ExitCode,
+		Signal:         e.Signal,
+		OOMKilled:      e.OOMKilled,
+		Reason:         v1alpha1.StopReason(e.Reason),
+	}
+}
+
+// sharedWith returns the namespaces in which host and ns are the same. Those that are not known are not the same.
+func sharedWith(host, ns hook.Namespaces) []v1alpha1.NamespaceType {
+	var shared []v1alpha1.NamespaceType
+	for _, pair := range []struct {
+		name    v1alpha1.NamespaceType
+		host, c uint32
+	}{
+		{v1alpha1.NamespaceCgroup, host.Cgroup, ns.Cgroup},
+		{v1alpha1.NamespaceIPC, host.IPC, ns.IPC},
+		{v1alpha1.NamespaceMount, host.Mount, ns.Mount},
+		{v1alpha1.NamespaceNetwork, host.Network, ns.Network},
+		{v1alpha1.NamespacePID, host.PID, ns.PID},
+		{v1alpha1.NamespaceUTS, host.UTS, ns.UTS},
+	} {
+		if pair.host != 0 && pair.host == pair.c {
+			shared = append(shared, pair.name)
+		}
+	}
+	return shared
+}
+
+// micro returns t as the API stores it, so that an object equals itself read back. A zero time is nil.
+func micro(t time.Time) *metav1.MicroTime {
+	if t.IsZero() {
+		return nil
+	}
+	stored := metav1.NewMicroTime(t.UTC().Truncate(time.Microsecond))
+	return &stored
+}
+
+// rank orders the states: a container never goes back.
+var rank = map[v1alpha1.ContainerState]int{
+	v1alpha1.StateCreating: 1, v1alpha1.StateCreated: 2, v1alpha1.StateRunning: 3, v1alpha1.StateStopped: 4,
+}
+
+// merged returns next with the facts of old that next does not know: nothing is forgotten. Conditions are left out.
+func merged(old, next v1alpha1.NodeContainerStatus) v1alpha1.NodeContainerStatus {
+	next.PID = cmp.Or(next.PID, old.PID)
+	next.CgroupID = cmp.Or(next.CgroupID, old.CgroupID)
+	if next.Namespaces == (v1alpha1.ContainerNamespaces{}) {
+		next.Namespaces, next.HostNamespaces = old.Namespaces, old.HostNamespaces
+	}
+	next.CreateTime = cmp.Or(next.CreateTime, old.CreateTime)
+	next.StartTime = cmp.Or(next.StartTime, old.StartTime)
+	next.FinishTime = cmp.Or(next.FinishTime, old.FinishTime)
+	next.OOMKilled = next.OOMKilled || old.OOMKilled
+	if next.ExitCode == nil && old.ExitCode != nil { // one saw the end, the other only found it
+		next.FinishTime, next.ExitCode, next.Signal, next.Reason = old.FinishTime, old.ExitCode, old.Signal, old.Reason
+	}
+	return next
+}
+
+// withConditions returns conditions with the two that the agent writes. problem is why facts are missing, or empty.
+func withConditions(conditions []metav1.Condition, source hook.Source, problem string, truncated bool, now time.Time) []metav1.Condition {
+	conditions = append([]metav1.Condition(nil), conditions...) // SetStatusCondition writes into the list
+	observed := metav1.Condition{
+		Type: v1alpha1.ConditionObserved, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonHook,
+	}
+	if source == hook.FromListing {
+		observed.Reason = v1alpha1.ReasonListing
+	}
+	complete := metav1.Condition{
+		Type: v1alpha1.ConditionFactsComplete, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonComplete,
+	}
+	switch {
+	case problem != "":
+		complete.Status, complete.Reason = metav1.ConditionFalse, v1alpha1.ReasonIncomplete
+		complete.Message = clean(problem, maxText)
+	case truncated:
+		complete.Status, complete.Reason = metav1.ConditionFalse, v1alpha1.ReasonTruncated
+	}
+	for _, condition := range []metav1.Condition{observed, complete} {
+		condition.LastTransitionTime = metav1.NewTime(now.UTC().Truncate(time.Second))
+		meta.SetStatusCondition(&conditions, condition)
+	}
+	return conditions
+}
