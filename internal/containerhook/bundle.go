@@ -58,7 +58,7 @@ func (c *caller) abs(name string) (string, error) {
 	}
 	cwd, err := c.cwd()
 	if err != nil {
-		return "", fmt.Errorf("resolve %q: %w", name, err)
+		return "", pathError("resolve", name, err)
 	}
 	return cwd + "/" + name, nil
 }
@@ -147,7 +147,7 @@ func readPIDFile(r *root, name string) (int32, error) {
 	}
 	pid, err := parsePID(raw)
 	if err != nil {
-		return 0, fmt.Errorf("read pid file %q: %w", name, err)
+		return 0, pathError("read pid file", name, err)
 	}
 	return pid, nil
 }

@@ -69,14 +69,14 @@ func (r *root) lookup(path string, flags uint64) (fd int, err error) {
 		}
 	}
 	if err != nil {
-		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+		return -1, pathError("open", path, err)
 	}
 	return fd, nil
 }
 
-// open opens a regular file for reading; anything else is errNotRegular, and is not opened. The type is seen on the
-// O_PATH descriptor, and the same inode is then opened through it, whatever path names by now: looking the path up
-// again and comparing inodes would come after the damage, for the opening of a device or a FIFO is an act.
+// open opens a regular file for reading, its name quoted; anything else is errNotRegular, and is not opened. The type
+// is seen on the O_PATH descriptor, and the same inode is then opened through it, whatever path names by now: looking
+// the path up again and comparing inodes would come after the damage, for the opening of a device or a FIFO is an act.
 func (r *root) open(path string) (*os.File, error) {
 	found, err := r.lookup(path, 0)
 	if err != nil {
@@ -85,10 +85,10 @@ func (r *root) open(path string) (*os.File, error) {
 	defer closeFD(found)
 	var stat unix.Stat_t
 	if err := unix.Fstat(found, &stat); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+		return nil, pathError("stat", path, err)
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, &os.PathError{Op: "open", Path: path, Err: errNotRegular}
+		return nil, pathError("open", path, errNotRegular)
 	}
 	return reopen(found, path)
 }
@@ -108,14 +108,14 @@ func reopen(found int, path string) (*os.File, error) {
 	// O_NONBLOCK: a file's owner may hold a lease on it, which blocks an open for 45 s.
 	fd, err := unix.Open(descriptor(found), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, pathError("open", path, err)
 	}
 	// Its work is done, and os.File would take it for a wish to be polled.
 	if err = unix.SetNonblock(fd, false); err != nil {
 		closeFD(fd)
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, pathError("open", path, err)
 	}
-	return os.NewFile(uintptr(fd), path), nil
+	return os.NewFile(uintptr(fd), fmt.Sprintf("%.300q", path)), nil
 }
 
 // read returns a regular file's content, of limit bytes at most.
@@ -131,13 +131,13 @@ func (r *root) readOwned(path string, limit int64, uid uint32) ([]byte, error) {
 	defer f.Close()
 	var stat unix.Stat_t
 	if err = unix.Fstat(int(f.Fd()), &stat); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+		return nil, pathError("stat", path, err)
 	}
 	switch {
 	case uid != 0 && stat.Uid != uid:
-		return nil, &os.PathError{Op: "read", Path: path, Err: errForeign}
+		return nil, pathError("read", path, errForeign)
 	case stat.Size > limit:
-		return nil, &os.PathError{Op: "read", Path: path, Err: errTooLarge}
+		return nil, pathError("read", path, errTooLarge)
 	}
 	// What the file holds by its own account is read. So the kernel's files, which call themselves regular and empty,
 	// are not touched: reading kmsg or trace_pipe takes from others, and may block.
@@ -159,7 +159,7 @@ func (r *root) realDir(path string) (string, error) {
 	defer closeFD(fd)
 	located, err := r.pathOf(fd)
 	if err != nil {
-		return "", fmt.Errorf("locate %q: %w", path, err)
+		return "", pathError("locate", path, err)
 	}
 	return located, nil
 }
@@ -204,6 +204,11 @@ func sameInode(a, b int) (bool, error) {
 		return false, err
 	}
 	return one.Dev == other.Dev && one.Ino == other.Ino, nil
+}
+
+// pathError says what failed with a path of somebody else's, who may have made it long and put line breaks in it.
+func pathError(verb, path string, err error) error {
+	return fmt.Errorf("%s %.300q: %w", verb, path, err)
 }
 
 // closeFD closes a descriptor that nothing was written to: there is nothing left that could fail.

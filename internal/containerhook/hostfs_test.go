@@ -80,6 +80,22 @@ func TestReadDoesNotLeaveTheRoot(t *testing.T) {
 	}
 }
 
+func TestErrorsAreFitToBeLogged(t *testing.T) {
+	dir := t.TempDir()
+	makeTree(t, dir, map[string]string{"a\nb\x1b/fifo": "|", "a\nb\x1b/file": "1234"})
+	r := openTestRoot(t, dir)
+	for _, name := range []string{"no\nne", "a\nb\x1b/fifo", "a\nb\x1b/file", strings.Repeat("x/", unix.PathMax)} {
+		_, readErr := r.read(name, 3)
+		_, dirErr := r.realDir(name)
+		_, namesErr := r.names(name)
+		for _, err := range []error{readErr, dirErr, namesErr} {
+			if err == nil || len(err.Error()) > 400 || strings.ContainsAny(err.Error(), "\n\x1b") {
+				t.Errorf("the error of %.20q is %.500q", name, err)
+			}
+		}
+	}
+}
+
 func TestReadDoesNotFollowMagicLinks(t *testing.T) {
 	dir := t.TempDir()
 	makeTree(t, dir, map[string]string{"secret": "secret", "link": "-> /proc/self/root" + dir + "/secret"})

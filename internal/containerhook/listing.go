@@ -109,7 +109,7 @@ func stateRoots(host *root, patterns []string) iter.Seq2[string, error] {
 func readListed(host *root, dir, id string) (c listed, err error) {
 	c.root = dir
 	if !validID(id) {
-		return c, fmt.Errorf("list %q: %w: %.80q", dir, errBadID, id)
+		return c, pathError("list", dir, fmt.Errorf("%w: %.80q", errBadID, id))
 	}
 	c.id = id
 	name := path.Join(dir, id)
@@ -119,7 +119,7 @@ func readListed(host *root, dir, id string) (c listed, err error) {
 	}
 	defer own.Close()
 	if c.state, err = stateIn(own); err != nil {
-		return c, fmt.Errorf("read the state in %q: %w", name, err)
+		return c, pathError("read the state in", name, err)
 	}
 	c.configErr = fs.ErrNotExist
 	if c.state.runtime == "crun" { // keeps a copy, of what --config named too
@@ -171,7 +171,7 @@ func (r *root) names(dir string) ([]string, error) {
 	case errors.Is(err, io.EOF):
 		err = nil
 	case len(names) > maxListed:
-		names, err = names[:maxListed], fmt.Errorf("list %q: %w", dir, errTooMany)
+		names, err = names[:maxListed], pathError("list", dir, errTooMany)
 	}
 	slices.Sort(names)
 	return names, err

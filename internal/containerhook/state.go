@@ -3,7 +3,6 @@ package containerhook
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"math"
 	"path"
@@ -41,7 +40,7 @@ func readState(host *root, runtimeRoot, id string) (runtimeState, error) {
 	defer dir.Close()
 	s, err := stateIn(dir)
 	if err != nil {
-		return runtimeState{}, fmt.Errorf("read the state in %q: %w", name, err)
+		return runtimeState{}, pathError("read the state in", name, err)
 	}
 	return s, nil
 }
