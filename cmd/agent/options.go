@@ -26,6 +26,8 @@ type options struct {
 	nodeName     string
 	hostRoot     string
 	runtimePaths []string
+	usualPaths   bool
+	stateRoots   []string
 	deadline     time.Duration
 	listEvery    time.Duration
 	rootless     bool
@@ -50,6 +52,9 @@ func parseOptions(args []string) (*options, error) {
 	f.StringVar(&o.hostRoot, "host-root", "/", "where the host's root is seen from here; its procfs is below it at proc")
 	f.StringSliceVar(&o.runtimePaths, "runtime-path", filepath.SplitList(os.Getenv("RUNTIME_PATH")),
 		"runtime binaries to hold besides the usual ones: paths on the host, or base names ($RUNTIME_PATH, separated by colons)")
+	f.BoolVar(&o.usualPaths, "default-runtimes", true, "hold the runtimes that are found in the usual places")
+	f.StringSliceVar(&o.stateRoots, "state-root", nil,
+		"state directories of runtimes to list besides the usual ones (their --root), as globs on the host")
 	f.DurationVar(&o.deadline, "deadline", 200*time.Millisecond, "longest time that any exec is held, under 2s")
 	f.DurationVar(&o.listEvery, "list-interval", 10*time.Minute, "time between two listings of the runtimes' state")
 	f.BoolVar(&o.rootless, "rootless", false, "tell of containers too whose runtime does not run as root")

@@ -42,7 +42,7 @@ func work(ctx context.Context, o *options, restarts int, hookOff bool) error {
 	var printErr error // of the handler's goroutine only
 	registry := newRegistry(restarts)
 	h, err := containerhook.New(containerhook.Options{
-		HostRoot: o.hostRoot, RuntimePaths: o.runtimePaths, Deadline: o.deadline, ListEvery: o.listEvery,
+		HostRoot: o.hostRoot, RuntimePaths: o.runtimePaths, OnlyRuntimePaths: !o.usualPaths, StateRoots: o.stateRoots, Deadline: o.deadline, ListEvery: o.listEvery,
 		Rootless: o.rootless, HookOff: hookOff, Metrics: registry,
 		Handler: func(e hook.Event) {
 			if object, changed := set.Apply(e); changed && printErr == nil {

@@ -1,0 +1,284 @@
+package kernel
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+)
+
+const (
+	// enterEnv names what is to run in the namespaces of a pod; this test binary prepares them.
+	enterEnv = "CONTAINERHOOK_TEST_ENTER"
+	hostDir  = "/mnt/host"
+)
+
+// enter makes the namespaces it was started in those of a pod, and becomes target: the host's root, with its procfs, is
+// at hostDir, and /proc is that of the pod's own PID namespace.
+func enter(target string) {
+	os.Unsetenv(enterEnv)
+	steps := []struct {
+		what string
+		do   func() error
+	}{
+		{"make mounts private", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
+		{"mount a place", func() error { return unix.Mount("place", "/mnt", "tmpfs", 0, "") }},
+		{"make the host's place", func() error { return os.Mkdir(hostDir, 0o755) }},
+		{"bind the host's root", func() error { return unix.Mount("/", hostDir, "", unix.MS_BIND|unix.MS_REC, "") }},
+		{"mount our /proc", func() error { return unix.Mount("proc", "/proc", "proc", 0, "") }},
+		{"become " + target, func() error { return unix.Exec(target, os.Args, os.Environ()) }},
+	}
+	for _, step := range steps {
+		if err := step.do(); err != nil {
+			fmt.Fprintf(os.Stderr, "enter: %s: %v\n", step.what, err)
+			os.Exit(1)
+		}
+	}
+}
+
+// inPod prepares target to run as the first process of a pod's namespaces.
+func inPod(target string, args ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Args[0] = target
+	cmd.Env = append(os.Environ(), enterEnv+"="+target)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// agent is the real one, running, and all that it printed.
+type agent struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	health string
+	scrape string
+	pause  chan bool // true: stop reading what it prints
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	told    map[string][]v1alpha1.NodeContainer // by container ID, in order
+	stderr  bytes.Buffer
+	ended   bool
+}
+
+// startAgent starts the agent with the node's runtimes marked, and waits until it is ready.
+func (n *node) startAgent(args ...string) *agent {
+	n.t.Helper()
+	a := &agent{t: n.t, told: map[string][]v1alpha1.NodeContainer{}, pause: make(chan bool, 1),
+		health: freeAddress(n.t), scrape: freeAddress(n.t)}
+	a.changed = sync.NewCond(&a.mu)
+	a.cmd = inPod(agentBinary, append([]string{"--standalone", "-o", "json", "--host-root", hostDir, "--default-runtimes=false",
+		"--runtime-path", strings.Join([]string{n.runc, n.crun, n.conmon, n.marked}, ","), "--state-root", n.stateRoot, "-v", "1",
+		"--health-bind-address", a.health, "--metrics-bind-address", a.scrape}, args...)...)
+	a.cmd.Stderr = (*lockedBuffer)(a)
+	stdout, err := a.cmd.StdoutPipe()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if err := a.cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() { defer close(read); a.read(stdout) }()
+	n.t.Cleanup(func() { a.stop(read) })
+	a.eventually("ready", func() error { return a.probe("/readyz") })
+	return a
+}
+
+// read keeps what the agent prints.
+func (a *agent) read(stdout io.Reader) {
+	lines := bufio.NewScanner(stdout)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		select {
+		case <-a.pause:
+			<-a.pause // until the test says otherwise
+		default:
+		}
+		var c v1alpha1.NodeContainer
+		strict := json.NewDecoder(bytes.NewReader(lines.Bytes()))
+		strict.DisallowUnknownFields()
+		if err := strict.Decode(&c); err != nil {
+			a.t.Errorf("the agent printed %q: %v", lines.Text(), err)
+			continue
+		}
+		a.mu.Lock()
+		a.told[c.Spec.ContainerID] = append(a.told[c.Spec.ContainerID], c)
+		a.changed.Broadcast()
+		a.mu.Unlock()
+	}
+}
+
+// stop ends the agent as a user does, and fails where it does not end well.
+func (a *agent) stop(read <-chan struct{}) {
+	a.mu.Lock()
+	ended := a.ended
+	a.ended = true
+	a.mu.Unlock()
+	if ended {
+		return
+	}
+	if a.t.Failed() {
+		a.mu.Lock()
+		a.t.Logf("the agent's log:\n%s", a.stderr.String())
+		a.mu.Unlock()
+	}
+	_ = a.cmd.Process.Signal(syscall.SIGINT)
+	timer := time.AfterFunc(10*time.Second, func() { _ = a.cmd.Process.Kill() })
+	<-read
+	if err := a.cmd.Wait(); err != nil {
+		a.t.Errorf("the agent ended with %v\n%s", err, a.stderr.String())
+	}
+	timer.Stop()
+}
+
+// wait returns what was told of a container once it is in state.
+func (a *agent) wait(id string, state v1alpha1.ContainerState) v1alpha1.NodeContainer {
+	a.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	wake := time.AfterFunc(time.Until(deadline), a.changed.Broadcast)
+	defer wake.Stop()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		for _, c := range a.told[id] {
+			if c.Status.State == state {
+				return c
+			}
+		}
+		if time.Now().After(deadline) {
+			a.t.Fatalf("container %s was not told as %s; told: %s", id, state, states(a.told[id]))
+		}
+		a.changed.Wait()
+	}
+}
+
+// history is everything that was told of a container so far.
+func (a *agent) history(id string) []v1alpha1.NodeContainer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return append([]v1alpha1.NodeContainer(nil), a.told[id]...)
+}
+
+func states(told []v1alpha1.NodeContainer) string {
+	var s []string
+	for _, c := range told {
+		s = append(s, string(c.Status.State))
+	}
+	return strings.Join(s, " → ")
+}
+
+// probe asks one of the agent's health endpoints.
+func (a *agent) probe(path string) error {
+	return get("http://"+a.health+path, nil)
+}
+
+// metric returns the sum of the samples of a metric whose line begins with prefix.
+func (a *agent) metric(prefix string) float64 {
+	a.t.Helper()
+	var body bytes.Buffer
+	if err := get("http://"+a.scrape+"/metrics", &body); err != nil {
+		a.t.Fatal(err)
+	}
+	sum := 0.0
+	for line := range strings.Lines(body.String()) {
+		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(line, prefix) {
+			v, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+			if err != nil {
+				a.t.Fatal(err)
+			}
+			sum += v
+		}
+	}
+	return sum
+}
+
+func get(url string, body io.Writer) error {
+	client := http.Client{Timeout: 2 * time.Second}
+	response, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	defer client.CloseIdleConnections()
+	said, _ := io.ReadAll(response.Body)
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %s", url, response.Status, said)
+	}
+	if body != nil {
+		_, err = body.Write(said)
+	}
+	return err
+}
+
+// eventually polls until check says nothing.
+func (a *agent) eventually(what string, check func() error) {
+	a.t.Helper()
+	if err := poll(20*time.Second, check); err != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.t.Fatalf("never %s: %v\n%s", what, err, a.stderr.String())
+	}
+}
+
+// poll tries check until it says nothing or the time is over, and returns what it said last.
+func poll(limit time.Duration, check func() error) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(limit); ; <-tick.C {
+		err := check()
+		if err == nil || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// worker is the host's pid of the agent's worker: the child of its first process.
+func (a *agent) worker() int {
+	a.t.Helper()
+	pid := 0
+	a.eventually("with a worker", func() error {
+		name := fmt.Sprintf("/proc/%d/task/%d/children", a.cmd.Process.Pid, a.cmd.Process.Pid)
+		children, err := os.ReadFile(name)
+		if err != nil {
+			// CONFIG_PROC_CHILDREN is not everywhere.
+			return err
+		}
+		pid, err = strconv.Atoi(strings.TrimSpace(string(children)))
+		return err
+	})
+	return pid
+}
+
+// lockedBuffer is an agent's standard error.
+type lockedBuffer agent
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.stderr.Write(p)
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

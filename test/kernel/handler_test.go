@@ -1,0 +1,115 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/containerhook/containerhook/internal/containerhook"
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+// The environment of this test binary when it runs a hook with a handler of the test's own, in a pod's namespaces.
+const (
+	handlerEnv  = "CONTAINERHOOK_TEST_HANDLER"
+	runtimesEnv = "CONTAINERHOOK_TEST_RUNTIMES"
+	toldDirEnv  = "CONTAINERHOOK_TEST_TOLD"
+)
+
+// handlers are what a hook can be told to do with an event.
+var handlers = map[string]func(dir string) func(hook.Event){
+	// touch makes a file named for a container when its facts are told the second time, which is while its start is held;
+	// late, so that a process that was not held would not find it. And one with the exit code when it stops.
+	"touch": func(dir string) func(hook.Event) {
+		created := map[string]int{}
+		return func(e hook.Event) {
+			switch e.State {
+			case hook.Created:
+				if created[e.ID]++; created[e.ID] == 2 && e.Init.PID != 0 && e.Init.Namespaces.Mount != 0 {
+					time.Sleep(50 * time.Millisecond)
+					touch(dir, e.ID)
+				}
+			case hook.Stopped:
+				if e.ExitCode != nil {
+					touch(dir, fmt.Sprintf("%s.exit.%d", e.ID, *e.ExitCode))
+				}
+			}
+		}
+	},
+	// sleep is a handler that hangs.
+	"sleep": func(dir string) func(hook.Event) {
+		return func(e hook.Event) {
+			touch(dir, "asleep")
+			time.Sleep(10 * time.Second)
+		}
+	},
+}
+
+func touch(dir, name string) {
+	if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+}
+
+// runHandler is the main of a hook with one of handlers.
+func runHandler(kind string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT)
+	defer stop()
+	dir := filepath.Join(hostDir, os.Getenv(toldDirEnv))
+	h, err := containerhook.New(containerhook.Options{HostRoot: hostDir, OnlyRuntimePaths: true, Metrics: prometheus.NewRegistry(),
+		RuntimePaths: strings.Split(os.Getenv(runtimesEnv), ","), Handler: handlers[kind](dir)})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	go func() {
+		if poll(10*time.Second, h.Ready) == nil {
+			touch(dir, "ready")
+		}
+	}()
+	if err := h.Run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// startHandler runs a hook with a handler in a pod's namespaces; the handler makes its files in dir.
+func (n *node) startHandler(kind, dir string) {
+	n.t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		n.t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	cmd := inPod(self)
+	cmd.Env = append(cmd.Env, handlerEnv+"="+kind, toldDirEnv+"="+dir,
+		runtimesEnv+"="+strings.Join([]string{n.runc, n.crun, n.conmon, n.marked}, ","))
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		timer := time.AfterFunc(15*time.Second, func() { _ = cmd.Process.Kill() })
+		if err := cmd.Wait(); err != nil {
+			n.t.Errorf("the handler's process ended with %v", err)
+		}
+		timer.Stop()
+	})
+	if err := poll(20*time.Second, func() error {
+		_, err := os.Stat(filepath.Join(dir, "ready"))
+		return err
+	}); err != nil {
+		n.t.Fatalf("the hook was never ready: %v", err)
+	}
+}
