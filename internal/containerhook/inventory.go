@@ -34,7 +34,7 @@ func (h *Hook) keepListed(ctx context.Context) error {
 	defer list.Stop()
 	defer sweep.Stop()
 	var lost uint64
-	var suspects map[hook.Key]bool
+	var suspects map[identity]bool
 	for {
 		select {
 		case <-ctx.Done():
@@ -147,48 +147,42 @@ func (h *Hook) look(pid int32) (task, error) {
 	return task{WhoTask: bpf.WhoTask{Tgid: uint32(pid), StartBoottime: ticks * (1e9 / userHZ)}}, err
 }
 
-// sweep finds inits that died unseen. One that is dead in two sweeps is: what the kernel told has been heard by then.
-func (h *Hook) sweep(ctx context.Context, suspects map[hook.Key]bool) map[hook.Key]bool {
-	reply := make(chan []hook.Container, 1)
+// sweep finds runtimes and inits that died unseen. One that is dead in two sweeps is: what the kernel told has been
+// heard by then.
+func (h *Hook) sweep(ctx context.Context, suspects map[identity]bool) map[identity]bool {
+	reply := make(chan []vanished, 1)
 	h.sender(ctx)(census{reply})
-	dead := map[hook.Key]bool{}
+	dead := map[identity]bool{}
 	select {
 	case <-ctx.Done():
 	case live := <-reply:
-		for _, c := range live {
-			t, err := h.look(c.Init.PID)
-			if err == nil && t.process().StartTicks == c.Init.StartTicks {
+		for _, in := range live {
+			t, err := h.look(in.process.PID)
+			if err == nil && identityOf(t.process()) == identityOf(in.process) {
 				continue
 			}
-			if dead[c.Key()] = true; suspects[c.Key()] {
-				h.sender(ctx)(vanished{time.Now(), c.Init})
+			id := identityOf(in.process)
+			if dead[id] = true; suspects[id] {
+				in.at = time.Now()
+				h.sender(ctx)(in)
 			}
 		}
 	}
 	return dead
 }
 
-// census asks for the containers whose inits should live.
-type census struct{ reply chan<- []hook.Container }
+// census asks for the runtimes and inits that should live, as what would be sent if one did not.
+type census struct{ reply chan<- []vanished }
 
 func (in census) apply(t *tracker) {
-	live := make([]hook.Container, 0, len(t.byInit))
+	live := make([]vanished, 0, len(t.byInit)+len(t.byRuntime))
 	for _, c := range t.byInit {
-		live = append(live, c.Container)
+		live = append(live, vanished{process: c.Init})
+	}
+	for _, c := range t.byRuntime {
+		live = append(live, vanished{process: c.runtime, isRuntime: true})
 	}
 	in.reply <- live
-}
-
-// vanished: an init is dead, and the kernel did not tell.
-type vanished struct {
-	at   time.Time
-	init hook.Process
-}
-
-func (in vanished) apply(t *tracker) {
-	if c := t.byInit[in.init.PID]; c != nil && c.Init.StartTicks == in.init.StartTicks {
-		t.finish(c, in.at, nil, hook.ExitUnseen)
-	}
 }
 
 // inventory is what the runtimes' state on disk says is there.
@@ -206,26 +200,32 @@ type entry struct {
 }
 
 func (in inventory) apply(t *tracker) {
-	making := map[instance]bool{}
+	making, known := map[instance]bool{}, map[identity]bool{}
 	for _, c := range t.byRuntime {
 		making[c.instance()] = true
 	}
-	seen := map[instance]bool{}
+	for _, c := range t.byID {
+		known[identityOf(c.Init)] = true // under another name too: a runtime's own root is not always what we call it
+	}
+	listed, kept := map[instance]bool{}, map[identity]bool{}
 	for _, e := range in.entries {
 		of := instance{e.root, e.id}
-		seen[of] = true
-		known := t.byID[of]
-		if making[of] || known != nil && known.Init.StartTicks == e.init.StartTicks {
+		listed[of], kept[identityOf(e.init)] = true, true
+		current := t.byID[of]
+		if making[of] || known[identityOf(e.init)] {
 			continue
 		}
-		if known != nil && known.State != hook.Stopped {
-			t.finish(known, in.at, nil, hook.ExitUnseen) // its ID was given to another one meanwhile
+		if current != nil && current.Init.StartTicks >= e.init.StartTicks {
+			continue // listed before its ID was given to another one
+		}
+		if current != nil && current.State != hook.Stopped {
+			t.finish(current, in.at, nil, hook.ExitUnseen) // its ID was given to another one meanwhile
 		}
 		t.found(&e, in)
 	}
 	// A stopped container is kept until its runtime forgets it, so that a listing does not find it once more.
 	for of, c := range t.byID {
-		if c.State == hook.Stopped && !seen[of] && c.FinishTime.Before(in.at) {
+		if c.State == hook.Stopped && !listed[of] && !kept[identityOf(c.Init)] && c.FinishTime.Before(in.at) {
 			delete(t.byID, of)
 		}
 	}
@@ -239,15 +239,16 @@ func (t *tracker) found(e *entry, in inventory) {
 		c.Problem = e.configErr.Error()
 	}
 	c.setConfig(e.config)
-	t.setInit(c, e.init)
 	if !in.first {
 		t.missed++
 	}
-	switch {
-	case !e.alive:
+	if !e.alive { // its pid may be another container's by now
+		c.Init, t.byID[c.instance()] = e.init, c
 		t.finish(c, in.at, nil, hook.ExitUnseen)
 		return
-	case e.state.waiting:
+	}
+	t.setInit(c, e.init, in.at)
+	if e.state.waiting {
 		c.State = hook.Created
 	}
 	t.tell(c)

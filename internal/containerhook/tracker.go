@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/containerhook/containerhook/internal/hook"
 )
@@ -28,6 +27,14 @@ type tracker struct {
 // instance is how a runtime knows a container: an ID in a state directory.
 type instance struct{ root, id string }
 
+// identity tells processes apart: a pid alone is reused.
+type identity struct {
+	pid   int32
+	ticks uint64
+}
+
+func identityOf(p hook.Process) identity { return identity{p.PID, p.StartTicks} }
+
 // container is one that is followed.
 type container struct {
 	hook.Container
@@ -38,6 +45,7 @@ type container struct {
 
 	runtime hook.Process // at work on it; zero when none is
 	end     *exited      // of the init, while its runtime is still to say whether that is a failed create
+	failed  *int32       // the runtime's code, while its init is still to say whether that is a failed create
 }
 
 // maxNames bounds names: conmon is given a name for each container, and some of them never come.
@@ -71,43 +79,13 @@ func (c *container) instance() instance { return instance{c.Runtime.Root, c.ID} 
 func (c *container) begun() bool        { return c.State == hook.Running }
 
 // setInit makes p the init of c; from here on c is what its ID means.
-func (t *tracker) setInit(c *container, p hook.Process) {
+func (t *tracker) setInit(c *container, p hook.Process, at time.Time) {
+	if before := t.byInit[p.PID]; before != nil && before != c {
+		t.finish(before, at, nil, hook.ExitUnseen) // its pid is another process's: its end was lost
+	}
 	c.Init = p
 	t.byInit[p.PID] = c
 	t.byID[c.instance()] = c
-}
-
-// finish makes c stopped.
-func (t *tracker) finish(c *container, at time.Time, code *int32, reason hook.Reason) {
-	c.State, c.FinishTime, c.ExitCode, c.Reason = hook.Stopped, at, code, reason
-	if t.byInit[c.Init.PID] == c {
-		delete(t.byInit, c.Init.PID)
-	}
-	t.tell(c)
-}
-
-// finishInit makes c stopped as its init ended.
-func (t *tracker) finishInit(c *container, end *exited) {
-	reason := hook.Completed
-	code := exitCode(end.status)
-	if code != 0 {
-		reason = hook.Failed
-	}
-	if end.status.Signaled() {
-		c.Signal = int32(end.status.Signal())
-	}
-	if end.oom {
-		c.OOMKilled, reason = true, hook.OOMKilled
-	}
-	t.finish(c, end.at, &code, reason)
-}
-
-// exitCode is the code that runtimes report: 128 + the signal for one that was killed.
-func exitCode(s unix.WaitStatus) int32 {
-	if s.Signaled() {
-		return 128 + int32(s.Signal())
-	}
-	return int32(s.ExitStatus())
 }
 
 // created: a runtime is held at create, run or restore.
@@ -129,8 +107,12 @@ func (in created) apply(t *tracker) {
 		verb: in.command.verb, runtime: in.runtime}
 	c.setConfig(in.config)
 	// The same process again is a wrapper that became the runtime, or crun's copy of itself: the later one knows better.
-	if before := t.byRuntime[in.runtime.PID]; before != nil && before.runtime == in.runtime {
+	switch before := t.byRuntime[in.runtime.PID]; {
+	case before == nil:
+	case identityOf(before.runtime) == identityOf(in.runtime):
 		c.Name, c.CreateTime = before.Name, before.CreateTime
+	default: // its pid is another process's: its end was lost
+		t.runtimeEnded(before, in.at, nil)
 	}
 	delete(t.names, in.command.id)
 	t.byRuntime[in.runtime.PID] = c
@@ -174,10 +156,10 @@ type forked struct {
 
 func (in forked) apply(t *tracker) {
 	c := t.byRuntime[in.runtime]
-	if c == nil || c.Init.PID != 0 {
-		return // a hook that enters the container is not a second init
+	if c == nil || c.Init.PID != 0 || c.hostPID {
+		return // an OCI hook that enters the container is not a second init, nor is one that makes a namespace of its own
 	}
-	t.setInit(c, in.init)
+	t.setInit(c, in.init, in.at)
 	t.tell(c)
 }
 
@@ -193,11 +175,11 @@ func (in execed) apply(t *tracker) {
 	c := t.byInit[in.process.PID]
 	if pending := t.byRuntime[in.runtime]; !in.isInit && pending != nil && pending.hostPID && pending.Init.PID == 0 {
 		if p, ok := t.adopt(pending.instance()); ok && p.PID == in.process.PID {
-			t.setInit(pending, p)
+			t.setInit(pending, p, in.at)
 			c = pending
 		}
 	}
-	if c == nil || c.Init.StartTicks != in.process.StartTicks || c.begun() {
+	if c == nil || identityOf(c.Init) != identityOf(in.process) || c.begun() {
 		return
 	}
 	c.Init, c.State, c.StartTime = in.process, hook.Running, in.at
@@ -216,71 +198,15 @@ func (in starting) apply(t *tracker) {
 	if c == nil || c.State == hook.Stopped || c.begun() {
 		return
 	}
-	if in.init.PID == c.Init.PID && in.init.StartTicks == c.Init.StartTicks {
+	switch identityOf(in.init) {
+	case identityOf(c.Init):
 		c.Init = in.init
-	} else {
+	case identity{}:
+		c.Problem = "the runtime's state could not be read at start"
+	default:
 		c.Problem = "the runtime's state names another init than the kernel saw"
 	}
 	c.State = hook.Created
-	t.tell(c)
-}
-
-// exited: a runtime or an init has ended.
-type exited struct {
-	at        time.Time
-	process   hook.Process
-	status    unix.WaitStatus
-	oom       bool
-	isRuntime bool
-}
-
-func (in exited) apply(t *tracker) {
-	if in.isRuntime {
-		if c := t.byRuntime[in.process.PID]; c != nil && c.runtime.StartTicks == in.process.StartTicks {
-			delete(t.byRuntime, in.process.PID)
-			c.runtime = hook.Process{}
-			t.runtimeExited(c, &in)
-		}
-		return
-	}
-	c := t.byInit[in.process.PID]
-	if c == nil || c.Init.StartTicks != in.process.StartTicks {
-		return
-	}
-	delete(t.byInit, in.process.PID)
-	if c.runtime.PID != 0 && !c.begun() {
-		c.end = &in
-		return
-	}
-	t.finishInit(c, &in)
-}
-
-// runtimeExited decides what the end of its create, run or restore means for c.
-func (t *tracker) runtimeExited(c *container, in *exited) {
-	code := exitCode(in.status)
-	switch {
-	case c.State == hook.Stopped, c.begun():
-		return
-	case code != 0:
-		if c.Init.PID == 0 {
-			c.Init.StartTicks = in.process.StartTicks
-		}
-		t.finish(c, in.at, &code, hook.CreateFailed)
-		return
-	case c.end != nil:
-		t.finishInit(c, c.end)
-		return
-	case c.Init.PID == 0:
-		p, ok := t.adopt(c.instance())
-		if !ok {
-			return // gone already, or not to be found: the listing will tell
-		}
-		t.setInit(c, p)
-	}
-	c.State = hook.Created
-	if c.verb != verbCreate {
-		c.State, c.StartTime = hook.Running, in.at // the kernel did not tell of its exec
-	}
 	t.tell(c)
 }
 

@@ -1,0 +1,131 @@
+package containerhook
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+// exited: a runtime or an init has ended.
+type exited struct {
+	at        time.Time
+	process   hook.Process
+	status    unix.WaitStatus
+	oom       bool
+	isRuntime bool
+}
+
+func (in exited) apply(t *tracker) {
+	if in.isRuntime {
+		if c := t.byRuntime[in.process.PID]; c != nil && identityOf(c.runtime) == identityOf(in.process) {
+			code := exitCode(in.status)
+			t.runtimeEnded(c, in.at, &code)
+		}
+		return
+	}
+	c := t.byInit[in.process.PID]
+	if c == nil || identityOf(c.Init) != identityOf(in.process) {
+		return
+	}
+	delete(t.byInit, in.process.PID)
+	if c.runtime.PID != 0 && !c.begun() {
+		c.end = &in
+		return
+	}
+	t.finishInit(c, &in)
+}
+
+// vanished: a runtime or an init is dead, and the kernel did not tell.
+type vanished struct {
+	at        time.Time
+	process   hook.Process
+	isRuntime bool
+}
+
+func (in vanished) apply(t *tracker) {
+	if in.isRuntime {
+		if c := t.byRuntime[in.process.PID]; c != nil && identityOf(c.runtime) == identityOf(in.process) {
+			t.runtimeEnded(c, in.at, nil)
+		}
+		return
+	}
+	if c := t.byInit[in.process.PID]; c != nil && identityOf(c.Init) == identityOf(in.process) {
+		t.finish(c, in.at, nil, hook.ExitUnseen)
+	}
+}
+
+// runtimeEnded decides what the end of its create, run or restore means for c. code is nil where nobody saw that end.
+func (t *tracker) runtimeEnded(c *container, at time.Time, code *int32) {
+	delete(t.byRuntime, c.runtime.PID)
+	if c.Init.PID == 0 {
+		c.Init.StartTicks = c.runtime.StartTicks
+	}
+	c.runtime = hook.Process{}
+	switch failed := code != nil && *code != 0; {
+	case c.State == hook.Stopped, c.begun():
+	case c.end != nil && (!failed || c.verb == verbRestore && *code == exitCode(c.end.status)):
+		// What is restored executes nothing: that both end alike is all that shows that it had begun.
+		t.finishInit(c, c.end)
+	case failed && c.Init.PID != 0 && c.end == nil:
+		c.failed = code // killed, as a rule: its init follows, unless the container was complete
+	case failed:
+		t.finish(c, at, code, hook.CreateFailed)
+	case c.Init.PID != 0:
+		t.made(c, at)
+	default:
+		if p, ok := t.adopt(c.instance()); ok {
+			t.setInit(c, p, at)
+			t.made(c, at)
+			return
+		}
+		c.Problem = "its init was not seen, and the runtime's state does not name it any more"
+		t.finish(c, at, nil, hook.ExitUnseen)
+	}
+}
+
+// made: the runtime is done, and c is there.
+func (t *tracker) made(c *container, at time.Time) {
+	c.State = hook.Created
+	if c.verb != verbCreate {
+		c.State, c.StartTime = hook.Running, at // the kernel did not tell of its exec
+	}
+	t.tell(c)
+}
+
+// finishInit makes c stopped as its init ended.
+func (t *tracker) finishInit(c *container, end *exited) {
+	reason := hook.Completed
+	code := exitCode(end.status)
+	if code != 0 {
+		reason = hook.Failed
+	}
+	if end.status.Signaled() {
+		c.Signal = int32(end.status.Signal())
+	}
+	if end.oom {
+		c.OOMKilled, reason = true, hook.OOMKilled
+	}
+	t.finish(c, end.at, &code, reason)
+}
+
+// finish makes c stopped.
+func (t *tracker) finish(c *container, at time.Time, code *int32, reason hook.Reason) {
+	if c.failed != nil && !c.begun() {
+		code, reason = c.failed, hook.CreateFailed
+	}
+	c.State, c.FinishTime, c.ExitCode, c.Reason = hook.Stopped, at, code, reason
+	if t.byInit[c.Init.PID] == c {
+		delete(t.byInit, c.Init.PID)
+	}
+	t.tell(c)
+}
+
+// exitCode is the code that runtimes report: 128 + the signal for one that was killed.
+func exitCode(s unix.WaitStatus) int32 {
+	if s.Signaled() {
+		return 128 + int32(s.Signal())
+	}
+	return int32(s.ExitStatus())
+}

@@ -1,0 +1,201 @@
+package containerhook
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+var epoch = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// story is a tracker, and the world that it hears of. A second passes with each input.
+type story struct {
+	tracker  *tracker
+	now      time.Time
+	runtimes map[int32]bool            // those that were held, so that exit knows whose end it tells
+	state    map[instance]hook.Process // what the runtimes' state on disk says
+	told     map[hook.Key]hook.State
+}
+
+func newStory() *story {
+	s := &story{now: epoch, runtimes: map[int32]bool{}, state: map[instance]hook.Process{}, told: map[hook.Key]hook.State{}}
+	s.tracker = newTracker(func(of instance) (hook.Process, bool) {
+		p, ok := s.state[of]
+		return p, ok
+	})
+	return s
+}
+
+// parse reads a line of a script. Its words, where a PROCESS is PID, or PID@TICKS where it is not the first one with
+// its pid, and every ID may be followed by root=DIRECTORY:
+//
+//	create|run|restore pid=PROCESS id=ID [ns=host|none] [bundle=PATH] [problem=WORD] [rootless]
+//	conmon id=ID name=NAME
+//	fork runtime=PID init=PROCESS       something entered another PID namespace
+//	exec PROCESS [child-of=PID]         of an init, or of another child of that runtime
+//	start id=ID init=PROCESS            as the runtime's state names it; 0 where that cannot be read
+//	exit PROCESS status=N|signal=N [oom]
+//	oom PID                             of something below that init
+//	vanished PROCESS                    the sweep found it dead
+//	state id=ID init=PROCESS            what the runtime's state names from here on
+//	inventory [first] [at=SECONDS] ID=PROCESS[,dead][,waiting] …
+//	recall                              prints what the tracker still keeps
+func (s *story) parse(line string) (input, error) {
+	s.now = s.now.Add(time.Second)
+	words := strings.Fields(line)
+	w := wordsOf(words[1:])
+	switch words[0] {
+	case "create", "run", "restore":
+		return s.created(verb(words[0]), w)
+	case "conmon":
+		return named{w.option("id"), w.option("name")}, w.err
+	case "fork":
+		return forked{at: s.now, runtime: w.process("runtime").PID, init: w.process("init")}, w.err
+	case "exec":
+		runtime := w.given["child-of"]
+		return execed{at: s.now, runtime: pidOf(runtime).PID, process: pidOf(w.first), isInit: runtime == ""}, w.err
+	case "start":
+		return starting{of: w.instance(), init: facts(w.process("init"))}, w.err
+	case "exit":
+		return s.exited(w)
+	case "oom":
+		return oomed{pidOf(w.first).PID}, w.err
+	case "vanished":
+		p := pidOf(w.first)
+		return vanished{s.now, p, s.runtimes[p.PID]}, w.err
+	case "state":
+		s.state[w.instance()] = w.process("init")
+		return nil, w.err
+	case "inventory":
+		return s.inventory(words[1:])
+	case "recall":
+		return recall{}, nil
+	}
+	return nil, errors.New("no such word")
+}
+
+// recall is no input: it asks what the tracker keeps.
+type recall struct{ input }
+
+func (s *story) recall() string {
+	t := s.tracker
+	return fmt.Sprintf("%d containers, %d inits, %d runtimes, %d names", len(t.byID), len(t.byInit), len(t.byRuntime), len(t.names))
+}
+
+// facts are what is read at start and was not known before.
+func facts(p hook.Process) hook.Process {
+	if p.PID != 0 {
+		p.CgroupID = 7
+	}
+	return p
+}
+
+func (s *story) created(v verb, w *wordList) (input, error) {
+	in := created{at: s.now, runtime: w.process("pid"), command: command{verb: v, id: w.option("id")},
+		by: hook.Runtime{Name: "runc", Root: w.instance().root}, bundle: w.given["bundle"], problem: w.given["problem"],
+		rootless: w.has("rootless")}
+	switch w.given["ns"] {
+	case "": // one of its own
+		in.config = []byte(`{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}`)
+	case "host":
+		in.config = []byte(`{"linux":{"namespaces":[{"type":"mount"}]}}`)
+	}
+	s.runtimes[in.runtime.PID] = true
+	return in, w.err
+}
+
+func (s *story) exited(w *wordList) (input, error) {
+	in := exited{at: s.now, process: pidOf(w.first), oom: w.has("oom")}
+	in.isRuntime = s.runtimes[in.process.PID]
+	delete(s.runtimes, in.process.PID)
+	status, _ := strconv.Atoi(cmp.Or(w.given["status"], "0"))
+	signal, _ := strconv.Atoi(cmp.Or(w.given["signal"], "0"))
+	in.status = unix.WaitStatus(status<<8 | signal)
+	return in, w.err
+}
+
+func (s *story) inventory(words []string) (input, error) {
+	in := inventory{at: s.now}
+	for _, word := range words {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "first":
+			in.first = true
+		case "at":
+			seconds, err := strconv.Atoi(value)
+			if err != nil {
+				return nil, err
+			}
+			in.at = epoch.Add(time.Duration(seconds) * time.Second)
+		default:
+			pid, flags, _ := strings.Cut(value, ",")
+			e := entry{init: pidOf(pid), alive: !strings.Contains(flags, "dead")}
+			e.id, e.root = key, "/run/runc"
+			e.config = []byte(`{}`)
+			e.state.waiting = strings.Contains(flags, "waiting")
+			in.entries = append(in.entries, e)
+		}
+	}
+	return in, nil
+}
+
+// wordList is the rest of a line.
+type wordList struct {
+	first string
+	given map[string]string
+	err   error
+}
+
+func wordsOf(words []string) *wordList {
+	w := &wordList{given: map[string]string{}}
+	for i, word := range words {
+		key, value, assigned := strings.Cut(word, "=")
+		if i == 0 && !assigned {
+			w.first = word
+			continue
+		}
+		w.given[key] = value
+	}
+	return w
+}
+
+func (w *wordList) has(name string) bool { _, ok := w.given[name]; return ok }
+
+func (w *wordList) option(name string) string {
+	if !w.has(name) {
+		w.err = fmt.Errorf("no %s", name)
+	}
+	return w.given[name]
+}
+
+func (w *wordList) process(name string) hook.Process { return pidOf(w.option(name)) }
+
+func (w *wordList) instance() instance {
+	return instance{cmp.Or(w.given["root"], "/run/runc"), w.option("id")}
+}
+
+// pidOf reads PID or PID@TICKS: where no ticks are told, they are the pid.
+func pidOf(word string) hook.Process {
+	number, at, marked := strings.Cut(word, "@")
+	pid, _ := strconv.ParseInt(number, 10, 32)
+	ticks := uint64(pid)
+	if marked {
+		ticks, _ = strconv.ParseUint(at, 10, 64)
+	}
+	return hook.Process{PID: int32(pid), StartTicks: ticks}
+}
+
+// pidWord is pidOf backwards.
+func pidWord(p hook.Process) string {
+	if p.StartTicks == uint64(p.PID) {
+		return strconv.Itoa(int(p.PID))
+	}
+	return fmt.Sprintf("%d@%d", p.PID, p.StartTicks)
+}
