@@ -34,10 +34,6 @@ func main() {
 	case errors.Is(err, pflag.ErrHelp):
 		return
 	}
-	var worker supervisor.ErrWorker
-	if errors.As(err, &worker) { // it has said why
-		os.Exit(worker.Code)
-	}
 	fmt.Fprintln(os.Stderr, "agent:", err)
 	switch {
 	case errors.As(err, new(usageError)):
@@ -62,7 +58,7 @@ func run() error {
 	ctx = logr.NewContext(ctx, newLogger(o.verbosity))
 	restarts, hookOff, isWorker := supervisor.Worker()
 	if !isWorker {
-		return supervisor.Run(ctx, func(code int) bool { return code == exitUsage || code == exitNotPermitted })
+		return supervisor.Run(ctx)
 	}
 	return work(ctx, o, restarts, hookOff)
 }

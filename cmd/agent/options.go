@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 // version is set by the linker.
@@ -95,6 +96,8 @@ func (o *options) validate() error {
 		return usageError{errors.New("--node-name is empty, and the host has no name")}
 	case !filepath.IsAbs(o.hostRoot):
 		return usageError{fmt.Errorf("--host-root %q is not absolute", o.hostRoot)}
+	case !isProcfs(filepath.Join(o.hostRoot, "proc")):
+		return usageError{fmt.Errorf("--host-root %q: there is no procfs at proc below it", o.hostRoot)}
 	case o.deadline <= 0 || o.deadline >= 2*time.Second:
 		return usageError{fmt.Errorf("--deadline %v is not between 0 and 2s", o.deadline)}
 	case o.listEvery < time.Second:
@@ -103,6 +106,11 @@ func (o *options) validate() error {
 		return usageError{fmt.Errorf("--verbosity %d is negative", o.verbosity)}
 	}
 	return nil
+}
+
+func isProcfs(dir string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(dir, &fs) == nil && fs.Type == unix.PROC_SUPER_MAGIC
 }
 
 func envOr(name, otherwise string) string {

@@ -23,11 +23,6 @@ const (
 	stopTimeout = 3 * time.Second
 )
 
-// ErrWorker is wrapped by what Run returns when the worker gave up by itself: starting it again would change nothing.
-type ErrWorker struct{ Code int }
-
-func (e ErrWorker) Error() string { return "worker ended with exit code " + strconv.Itoa(e.Code) }
-
 // Worker says whether this process is a worker, how often workers were started again before it, and whether it has to
 // leave the node's runtimes alone.
 func Worker() (restarts int, hookOff, yes bool) {
@@ -35,10 +30,10 @@ func Worker() (restarts int, hookOff, yes bool) {
 	return n, os.Getenv(hookOffEnv) != "", err == nil
 }
 
-// Run starts this program again as a worker, with the same arguments, and again whenever it crashes, until ctx ends.
-// A worker that exits by itself with permanent as its code, or with 0, is not started again. It must be called from the
-// goroutine that main runs in: the kernel kills the worker when the thread that started it ends (PR_SET_PDEATHSIG).
-func Run(ctx context.Context, permanent func(code int) bool) error {
+// Run starts this program again as a worker, with the same arguments, and again whenever it ends but with 0, until ctx
+// ends. What no new worker mends (wrong flags, say) the caller finds out before. The goroutine that calls it keeps its
+// thread meanwhile: the kernel kills the worker when the thread that started it ends (PR_SET_PDEATHSIG).
+func Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	log := logr.FromContextOrDiscard(ctx)
@@ -55,8 +50,6 @@ func Run(ctx context.Context, permanent func(code int) bool) error {
 			return nil
 		case code == 0:
 			continue // its time without the hook is over
-		case permanent(code):
-			return ErrWorker{code}
 		}
 		pause := history.add(time.Now())
 		log.Info("Worker crashed: whatever it held was allowed by the kernel", "exitCode", code, "restartIn", pause.String())
