@@ -170,6 +170,7 @@ func (h *Hook) hold(ctx context.Context, group *errgroup.Group) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	h.runtimes.discover()
 	h.runtimes.scan()
 	group.Go(func() error { return h.runtimes.run(ctx, func() { h.wantListing("remarked") }) })
 	return nil

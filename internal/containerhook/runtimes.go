@@ -3,9 +3,9 @@ package containerhook
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -27,8 +27,15 @@ var runtimeDirs = strings.Fields(`
 	/snap/microk8s/current/bin /snap/docker/current/bin /home/kubernetes/bin
 	/x86_64-bottlerocket-linux-gnu/sys-root/usr/bin /aarch64-bottlerocket-linux-gnu/sys-root/usr/bin`)
 
-// rescanEvery bounds how long a runtime can go unseen whose directory no watch covers.
-const rescanEvery = 10 * time.Second
+const (
+	// rescanEvery bounds how long a runtime can go unseen that no watch covers: behind a new mount, say.
+	rescanEvery = 10 * time.Second
+	// rescanBlind is the same where nothing can be watched.
+	rescanBlind = time.Second
+	// discoverEvery is the time between two looks at all processes for what they use. A shim with another runtime than
+	// all before it is rare, and its first container has begun when it can be seen.
+	discoverEvery = time.Minute
+)
 
 // executable is a marked runtime.
 type executable struct {
@@ -42,14 +49,16 @@ type inode struct{ dev, ino uint64 }
 
 // runtimes keeps the gate's marks on the runtime binaries of the host, whatever is installed, replaced or removed.
 type runtimes struct {
-	host    *root
-	names   []string
-	dirs    []string // globs
-	exact   []string
-	gate    *gate
-	metrics *metrics
-	inotify int      // on all those directories
-	changes *os.File // the same, to read from
+	host     *root
+	hostProc string
+	only     bool     // nothing is marked but what is wanted
+	dirs     []string // globs
+	wanted   []string // paths in the host's root, or base names to be found in dirs
+	used     []string // the same, of running processes
+	every    time.Duration
+	gate     *gate
+	metrics  *metrics
+	watch    *watch
 
 	mu     sync.RWMutex
 	marked map[inode]executable
@@ -57,21 +66,18 @@ type runtimes struct {
 
 // newRuntimes marks nothing yet.
 func newRuntimes(host *root, o Options, g *gate, m *metrics) (*runtimes, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return nil, fmt.Errorf("watch the directories of runtimes: %w", err)
+	r := &runtimes{host: host, hostProc: filepath.Join(o.HostRoot, "proc"), only: o.OnlyRuntimePaths, dirs: runtimeDirs,
+		wanted: o.RuntimePaths, every: rescanEvery, gate: g, metrics: m, marked: map[inode]executable{}}
+	if !r.only {
+		r.wanted = append(slices.Clip(r.wanted), runtimeNames...)
 	}
-	r := &runtimes{host: host, dirs: runtimeDirs, gate: g, metrics: m, inotify: fd,
-		changes: os.NewFile(uintptr(fd), "inotify"), marked: map[inode]executable{}}
-	if !o.OnlyRuntimePaths {
-		r.names = runtimeNames
+	var err error
+	if r.watch, err = newWatch(host); err != nil {
+		r.every = rescanBlind
+		m.unread("watch")
 	}
-	for _, e := range o.RuntimePaths {
-		if strings.Contains(e, "/") {
-			r.exact = append(r.exact, path.Clean("/"+e))
-		} else {
-			r.names = append(slices.Clip(r.names), e)
-		}
+	if r.watch == nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -80,7 +86,7 @@ func newRuntimes(host *root, o Options, g *gate, m *metrics) (*runtimes, error) 
 func (r *runtimes) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	errs := []error{r.changes.Close()}
+	errs := []error{r.watch.Close()}
 	for _, b := range r.marked {
 		errs = append(errs, b.file.Close())
 	}
@@ -96,39 +102,54 @@ func (r *runtimes) find(i inode) (executable, bool) {
 	return b, ok
 }
 
-// run marks again whenever a directory of runtimes changes, and every rescanEvery, until ctx ends. remarked is called
-// after each change of the marks: what started in between was not held.
+// run marks again whenever something changes on the way to a runtime, and every so often, until ctx ends. remarked is
+// called after each change of the marks: what started in between was not held.
 func (r *runtimes) run(ctx context.Context, remarked func()) error {
-	stop := context.AfterFunc(ctx, func() { r.changes.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { r.watch.Close() })
 	defer stop()
-	names := make([]byte, 64<<10) // what changed does not matter: everything is looked at
-	for ctx.Err() == nil {
-		if err := r.changes.SetReadDeadline(time.Now().Add(rescanEvery)); err != nil {
-			return fmt.Errorf("watch the directories of runtimes: %w", err)
-		}
-		_, err := r.changes.Read(names)
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("watch the directories of runtimes: %w", err)
+	discovered := time.Now()
+	for {
+		if _, err := r.watch.wait(r.every); ctx.Err() != nil {
+			return nil
+		} else if err != nil {
+			return err
 		}
 		if r.scan() {
 			remarked()
 		}
+		if time.Since(discovered) > discoverEvery {
+			discovered = time.Now()
+			if r.discover(); r.scan() {
+				remarked()
+			}
+		}
 	}
-	return nil
+}
+
+// discover learns what the running monitors use, where all runtimes are wanted.
+func (r *runtimes) discover() {
+	if !r.only {
+		r.used = usedRuntimes(r.host, r.hostProc)
+	}
 }
 
 // scan makes the marks equal to what is there, and says whether anything changed.
 func (r *runtimes) scan() bool {
 	found := map[inode]executable{}
-	for _, file := range r.exact {
-		r.watch(path.Dir(file))
-		r.open(found, file)
+	r.watch.begin()
+	var names []string
+	for _, e := range slices.Concat(r.wanted, r.used) {
+		if strings.Contains(e, "/") {
+			r.open(found, path.Clean("/"+e))
+		} else {
+			names = append(names, e)
+		}
 	}
 	for _, pattern := range r.dirs {
+		r.watch.add(pattern)
 		dirs, _ := r.host.glob(pattern) // what cannot be read has no runtimes
 		for _, dir := range dirs {
-			r.watch(dir)
-			for _, name := range r.names {
+			for _, name := range names {
 				r.open(found, path.Join(dir, name))
 			}
 		}
@@ -136,8 +157,9 @@ func (r *runtimes) scan() bool {
 	return r.remark(found)
 }
 
-// open adds the file at hostPath to found.
+// open adds the file at hostPath to found, and has the way to it watched.
 func (r *runtimes) open(found map[inode]executable, hostPath string) {
+	r.watch.add(hostPath)
 	f, err := r.host.open(hostPath)
 	if err != nil {
 		return
@@ -159,8 +181,10 @@ func (r *runtimes) remark(found map[inode]executable) (changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, b := range found {
-		if _, ok := r.marked[id]; ok {
+		if before, ok := r.marked[id]; ok {
 			b.file.Close()
+			b.file = before.file
+			r.marked[id] = b // it may have another name by now
 		} else if err := r.gate.mark(b.file, execPermission); err != nil {
 			b.file.Close()
 			r.metrics.unread("mark")
@@ -183,27 +207,18 @@ func (r *runtimes) remark(found map[inode]executable) (changed bool) {
 	return changed
 }
 
-// watchFor is what can put another binary behind a path: in the directory, or the directory itself.
-const watchFor = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_ONLYDIR
-
-// watch has changes in a directory of the host reported, and in its parent, where it may be a symlink that is switched.
-// One that is not there is found by the next full look.
-func (r *runtimes) watch(dir string) {
-	for _, d := range []string{path.Dir(dir), dir} {
-		fd, err := r.host.lookup(d, unix.O_DIRECTORY)
-		if err != nil {
-			continue
-		}
-		if _, err := unix.InotifyAddWatch(r.inotify, descriptor(fd), watchFor); err != nil {
-			r.metrics.unread("watch")
-		}
-		unix.Close(fd)
-	}
-}
-
-// count is how many runtimes are marked.
-func (r *runtimes) count() int {
+// pathOf is the path of the one marked runtime with that base name; empty where there are more, or none.
+func (r *runtimes) pathOf(name string) (found string) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return len(r.marked)
+	for _, b := range r.marked {
+		switch {
+		case b.name != name:
+		case found != "":
+			return ""
+		default:
+			found = b.path
+		}
+	}
+	return found
 }
