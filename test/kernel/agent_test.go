@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ import (
 const (
 	// enterEnv names what is to run in the namespaces of a pod; this test binary prepares them.
 	enterEnv = "CONTAINERHOOK_TEST_ENTER"
+	filesEnv = "CONTAINERHOOK_TEST_FILES" // limit of open files there
 	hostDir  = "/mnt/host"
 )
 
@@ -41,6 +43,7 @@ func enter(target string) {
 		{"make the host's place", func() error { return os.Mkdir(hostDir, 0o755) }},
 		{"bind the host's root", func() error { return unix.Mount("/", hostDir, "", unix.MS_BIND|unix.MS_REC, "") }},
 		{"mount our /proc", func() error { return unix.Mount("proc", "/proc", "proc", 0, "") }},
+		{"limit open files", limitFiles},
 		{"become " + target, func() error { return unix.Exec(target, os.Args, os.Environ()) }},
 	}
 	for _, step := range steps {
@@ -49,6 +52,14 @@ func enter(target string) {
 			os.Exit(1)
 		}
 	}
+}
+
+func limitFiles() error {
+	limit, err := strconv.ParseUint(os.Getenv(filesEnv), 10, 64)
+	if err != nil {
+		return nil
+	}
+	return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit})
 }
 
 // inPod prepares target to run as the first process of a pod's namespaces.
@@ -88,6 +99,9 @@ func (n *node) startAgent(args ...string) *agent {
 	stdout, err := a.cmd.StdoutPipe()
 	if err != nil {
 		n.t.Fatal(err)
+	}
+	if n.files > 0 {
+		a.cmd.Env = append(a.cmd.Env, fmt.Sprintf("%s=%d", filesEnv, n.files))
 	}
 	if err := a.cmd.Start(); err != nil {
 		n.t.Fatal(err)
@@ -134,14 +148,14 @@ func (a *agent) stop(read <-chan struct{}) {
 	}
 	if a.t.Failed() {
 		a.mu.Lock()
-		a.t.Logf("the agent's log:\n%s", a.stderr.String())
+		a.t.Logf("the end of the agent's log:\n%s", lastOf(a.stderr.String()))
 		a.mu.Unlock()
 	}
 	_ = a.cmd.Process.Signal(syscall.SIGINT)
 	timer := time.AfterFunc(10*time.Second, func() { _ = a.cmd.Process.Kill() })
 	<-read
 	if err := a.cmd.Wait(); err != nil {
-		a.t.Errorf("the agent ended with %v\n%s", err, a.stderr.String())
+		a.t.Errorf("the agent ended with %v\n%s", err, lastOf(a.stderr.String()))
 	}
 	timer.Stop()
 }
@@ -231,7 +245,7 @@ func (a *agent) eventually(what string, check func() error) {
 	if err := poll(20*time.Second, check); err != nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.t.Fatalf("never %s: %v\n%s", what, err, a.stderr.String())
+		a.t.Fatalf("never %s: %v\n%s", what, err, lastOf(a.stderr.String()))
 	}
 }
 
@@ -252,13 +266,15 @@ func (a *agent) worker() int {
 	a.t.Helper()
 	pid := 0
 	a.eventually("with a worker", func() error {
-		name := fmt.Sprintf("/proc/%d/task/%d/children", a.cmd.Process.Pid, a.cmd.Process.Pid)
-		children, err := os.ReadFile(name)
-		if err != nil {
-			// CONFIG_PROC_CHILDREN is not everywhere.
-			return err
+		var children []byte
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", a.cmd.Process.Pid))
+		for _, thread := range threads { // each has its own
+			some, _ := os.ReadFile(thread)
+			children = append(children, some...)
 		}
-		pid, err = strconv.Atoi(strings.TrimSpace(string(children)))
+		if err == nil {
+			pid, err = strconv.Atoi(strings.TrimSpace(string(children)))
+		}
 		return err
 	})
 	return pid
@@ -272,6 +288,9 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 	defer b.mu.Unlock()
 	return b.stderr.Write(p)
 }
+
+// lastOf is as much of a log as anybody reads.
+func lastOf(log string) string { return log[max(0, len(log)-4000):] }
 
 func freeAddress(t *testing.T) string {
 	t.Helper()

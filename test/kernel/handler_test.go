@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,10 +46,11 @@ var handlers = map[string]func(dir string) func(hook.Event){
 	},
 	// sleep is a handler that hangs.
 	"sleep": func(dir string) func(hook.Event) {
-		return func(e hook.Event) {
+		hang := sync.OnceFunc(func() {
 			touch(dir, "asleep")
 			time.Sleep(10 * time.Second)
-		}
+		})
+		return func(hook.Event) { hang() }
 	},
 }
 

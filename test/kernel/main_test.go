@@ -25,6 +25,13 @@ func TestMain(m *testing.M) {
 	if kind := os.Getenv(handlerEnv); kind != "" {
 		os.Exit(runHandler(kind))
 	}
+	if what := os.Getenv(hangEnv); what != "" {
+		if err := runHang(what); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(run(m))
 }
 

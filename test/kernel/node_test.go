@@ -23,6 +23,7 @@ type node struct {
 	runc, crun, conmon string
 	marked             string // the probe, marked as if it were a runtime
 	rootfs             string
+	files              uint64 // limit of open files of agents; 0: as it is
 }
 
 // made counts containers, for their IDs.
@@ -185,6 +186,16 @@ func (n *node) do(runtime string, args ...string) (code int, output string) {
 		n.t.Fatalf("%s %s: %v", filepath.Base(runtime), strings.Join(args, " "), err)
 	}
 	return cmd.ProcessState.ExitCode(), string(bytes.TrimSpace(said))
+}
+
+// script runs a shell script, with the runtime and its --root as $0. Go's own forks wait for each other's execs, and with
+// them for whoever holds one: what is to happen beside a measurement happens in another process.
+func (n *node) script(script string, args ...string) {
+	n.t.Helper()
+	cmd := exec.Command("sh", append([]string{"-ec", script, n.runc + " --root " + n.stateRoot}, args...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		n.t.Errorf("%s: %v\n%s", script, err, out)
+	}
 }
 
 // must is do, for what has to work.

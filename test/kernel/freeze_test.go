@@ -1,0 +1,306 @@
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+)
+
+// What a hold may last at most, from docs/security-model.md. The exec itself and a busy machine are allowed for.
+const (
+	deadline       = 200 * time.Millisecond
+	workerLives    = deadline + 100*time.Millisecond
+	workerKilled   = 500 * time.Millisecond
+	supervisorOnly = 2500 * time.Millisecond
+)
+
+// longestHold executes the marked probe again and again while during runs, and once more after it, and returns the
+// longest time that one took. Each claims to be a runtime at start, which is what waits for the handler.
+func (n *node) longestHold(during func()) time.Duration {
+	n.t.Helper()
+	ended := make(chan struct{})
+	go func() { defer close(ended); during() }()
+	longest := time.Duration(0)
+	for last := false; !last; {
+		select {
+		case <-ended:
+			last = true
+		default:
+		}
+		began := time.Now()
+		err := exec.Command(n.marked, "start", "nothing").Run()
+		longest = max(longest, time.Since(began))
+		if _, ran := err.(*exec.ExitError); !ran {
+			n.t.Fatalf("the marked probe did not run: %v", err)
+		}
+	}
+	return longest
+}
+
+// hold fails where the longest hold is over limit, and prints it.
+func (n *node) hold(what string, limit, longest time.Duration) {
+	n.t.Helper()
+	n.t.Logf("longest hold with %s: %v (limit %v)", what, longest.Round(time.Millisecond), limit)
+	if longest > limit {
+		n.t.Errorf("held for %v, more than %v", longest, limit)
+	}
+}
+
+// checkSeesAgain has a container made, and waits until the agent tells its life by the hook.
+func (a *agent) checkSeesAgain(n *node) {
+	n.t.Helper()
+	a.eventually("ready again", func() error { return a.probe("/readyz") })
+	id, bundle := n.bundle([]string{"exit", "7"}, nil)
+	if code, out := n.do(n.runc, "run", "--bundle", bundle, id); code != 7 {
+		n.t.Fatalf("runc run: exit code %d: %s", code, out)
+	}
+	if c := a.wait(id, v1alpha1.StateStopped); c.Status.ExitCode == nil || *c.Status.ExitCode != 7 {
+		n.t.Errorf("afterwards a container was told with exit code %v, not 7", c.Status.ExitCode)
+	}
+}
+
+// while does something to the agent for a time, and undoes it.
+func while(do func(), d time.Duration, undo func()) func() {
+	return func() {
+		do()
+		<-time.After(d)
+		undo()
+	}
+}
+
+func send(t *testing.T, pid int, s syscall.Signal) func() {
+	return func() {
+		if err := syscall.Kill(pid, s); err != nil {
+			t.Errorf("send %v to %d: %v", s, pid, err)
+		}
+	}
+}
+
+func nothing() {}
+
+func TestAHandlerThatHangsHoldsNothingBeyondTheDeadline(t *testing.T) {
+	n := newNode(t)
+	told := filepath.Join(n.dir, "told")
+	n.startHandler("sleep", told)
+	id, bundle := n.bundle([]string{"exit", "0"}, nil)
+	n.remove(n.runc, id)
+	usual := n.longestHold(nothing)
+	n.must(n.runc, "create", "--bundle", bundle, id)
+	if err := poll(5*time.Second, func() error { _, err := os.Stat(filepath.Join(told, "asleep")); return err }); err != nil {
+		t.Fatalf("the handler was not called: %v", err)
+	}
+	started := time.Duration(0)
+	n.hold("a handler that sleeps for 10 s", workerLives+usual, n.longestHold(func() {
+		began := time.Now()
+		n.script(`$0 start "$1"`, id)
+		started = time.Since(began)
+	}))
+	t.Logf("runc start took %v meanwhile", started.Round(time.Millisecond))
+}
+
+func TestAStoppedOrKilledAgentHoldsNothingForLong(t *testing.T) {
+	n := newNode(t)
+	for _, test := range []struct {
+		what  string
+		limit time.Duration
+		fault func(a *agent) func()
+	}{
+		{"the worker under SIGSTOP", supervisorOnly, func(a *agent) func() {
+			return while(send(t, a.worker(), syscall.SIGSTOP), 4*time.Second, nothing)
+		}},
+		{"the worker under SIGKILL", workerKilled, func(a *agent) func() {
+			return while(send(t, a.worker(), syscall.SIGKILL), time.Second, nothing)
+		}},
+		{"the worker under SIGABRT, as in a panic", workerKilled, func(a *agent) func() {
+			return while(send(t, a.worker(), syscall.SIGABRT), time.Second, nothing)
+		}},
+		{"the supervisor under SIGSTOP", workerLives, func(a *agent) func() {
+			pid := a.cmd.Process.Pid
+			return while(send(t, pid, syscall.SIGSTOP), 4*time.Second, send(t, pid, syscall.SIGCONT))
+		}},
+		{"worker and supervisor under SIGSTOP", supervisorOnly, func(a *agent) func() {
+			worker, pid := a.worker(), a.cmd.Process.Pid
+			return while(func() { send(t, pid, syscall.SIGSTOP)(); send(t, worker, syscall.SIGSTOP)() }, 4*time.Second,
+				send(t, pid, syscall.SIGCONT))
+		}},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			a := n.startAgent()
+			n.hold(test.what, test.limit, n.longestHold(test.fault(a)))
+			a.checkSeesAgain(n)
+		})
+	}
+}
+
+func TestAKilledSupervisorTakesItsWorkerWithIt(t *testing.T) {
+	n := newNode(t)
+	a := n.startAgent()
+	worker := a.worker()
+	n.hold("the supervisor under SIGKILL", workerKilled, n.longestHold(while(a.kill, time.Second, nothing)))
+	if err := poll(5*time.Second, func() error {
+		if err := syscall.Kill(worker, 0); err != unix.ESRCH {
+			return fmt.Errorf("the worker is still there: %v", err)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// kill ends the agent at once.
+func (a *agent) kill() {
+	a.mu.Lock()
+	a.ended = true
+	a.mu.Unlock()
+	_ = a.cmd.Process.Kill()
+	_ = a.cmd.Wait()
+}
+
+func TestTwoThousandExecsThatQueueBehindAStoppedAgentAllGoOn(t *testing.T) {
+	const count = 2000
+	n := newNode(t)
+	a := n.startAgent()
+	worker := a.worker()
+	send(t, worker, syscall.SIGSTOP)()
+	// A shell forks without waiting for the exec, as Go does not.
+	script := fmt.Sprintf(`i=0; while [ $i -lt %d ]; do "$0" exit 0 & i=$((i+1)); done; wait`, count)
+	began := time.Now()
+	if out, err := exec.Command("sh", "-c", script, n.marked).CombinedOutput(); err != nil {
+		t.Fatalf("the execs: %v\n%.200s", err, out)
+	}
+	// The two thousand processes themselves take their time on few processors; what counts is that none stays.
+	t.Logf("%d execs were through %v after the agent was stopped", count, time.Since(began).Round(time.Millisecond))
+	a.checkSeesAgain(n)
+}
+
+// TestAnAgentThatCannotWriteHoldsNothing: nobody reads what it prints, so its handler hangs in write(2).
+func TestAnAgentThatCannotWriteHoldsNothing(t *testing.T) {
+	n := newNode(t)
+	a := n.startAgent()
+	a.pause <- true
+	usual := n.longestHold(nothing)
+	n.hold("a full pipe for a standard output", workerLives+usual, n.longestHold(func() {
+		_, bundle := n.bundle([]string{"exit", "0"}, nil)
+		n.script(`for i in $(seq 30); do $0 run --bundle "$1" "$2-pipe$i"; done`, bundle, idPrefix())
+	}))
+	a.pause <- false
+	a.checkSeesAgain(n)
+}
+
+func TestAnAgentOutOfMemoryHoldsNothingForLong(t *testing.T) {
+	n := newNode(t)
+	a := n.startAgent()
+	group := newMemoryGroup(t)
+	n.hold("the worker OOM-killed", workerKilled, n.longestHold(func() {
+		group.confine(t, a.worker(), 1<<20)
+		// It needs memory to answer a scrape.
+		if err := poll(10*time.Second, func() error {
+			_ = get("http://"+a.scrape+"/metrics", nil)
+			if a.log("Worker crashed") == 0 {
+				return fmt.Errorf("the worker is alive")
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}))
+	group.remove(t)
+	a.checkSeesAgain(n)
+}
+
+// TestAnAgentOutOfDescriptorsLetsExecsGo: fanotify denies an exec for whose event it finds no descriptor.
+func TestAnAgentOutOfDescriptorsLetsExecsGo(t *testing.T) {
+	n := newNode(t)
+	n.files = 90 // the agent has about 30 open: with the 64 that the gate keeps clear of, too few
+	a := n.startAgent()
+	n.hold("few descriptors", workerKilled, n.longestHold(func() {
+		n.script(`for i in $(seq 300); do "$1" exit 0; done`, n.marked) // fails where one is denied
+	}))
+	if a.log("descriptors run out") == 0 {
+		t.Error("the agent does not say that it gave up for want of descriptors")
+	}
+	a.eventually("ready, by listing", func() error { return a.probe("/readyz") })
+}
+
+func TestAnAgentThatCrashesAgainAndAgainTurnsItsHookOffAndLists(t *testing.T) {
+	n := newNode(t)
+	a := n.startAgent("--list-interval", "1s")
+	for crash := 1; crash <= 5; crash++ {
+		send(t, a.worker(), syscall.SIGKILL)()
+		a.eventually("restarted", func() error {
+			if got := a.log("Worker crashed"); got < crash {
+				return fmt.Errorf("%d crashes are logged", got)
+			}
+			return nil
+		})
+	}
+	a.eventually("ready, by listing", func() error {
+		if a.log("The node is not hooked") == 0 {
+			return fmt.Errorf("it does not say that the node is not hooked")
+		}
+		return a.probe("/readyz")
+	})
+	if marked := a.metric("containerhook_marked_runtimes"); marked != 0 {
+		t.Errorf("%v runtimes are marked by an agent that crashes again and again", marked)
+	}
+	id, bundle := n.bundle([]string{"sleep"}, nil)
+	n.remove(n.runc, id)
+	n.must(n.runc, "run", "--detach", "--bundle", bundle, id)
+	if c := a.wait(id, v1alpha1.StateRunning); c.Status.Conditions[0].Reason != v1alpha1.ReasonListing {
+		t.Errorf("it was observed by %s, want %s", c.Status.Conditions[0].Reason, v1alpha1.ReasonListing)
+	}
+}
+
+// TestAHostProcThatHangsHoldsNothing: every access to the host's procfs hangs, as with a FUSE server that died.
+func TestAHostProcThatHangsHoldsNothing(t *testing.T) {
+	n := newNode(t)
+	a := n.startAgent()
+	usual := n.longestHold(nothing)
+	release := a.hang(filepath.Join(hostDir, "proc"))
+	n.hold("a host procfs that hangs", workerLives+usual, n.longestHold(func() {
+		_, bundle := n.bundle([]string{"exit", "0"}, nil)
+		n.script(`for i in 1 2 3 4 5; do $0 run --bundle "$1" "$2-proc$i"; done`, bundle, idPrefix())
+	}))
+	if late := a.metric("containerhook_late_answers_total"); late == 0 {
+		t.Error("nothing was late: the procfs did not hang")
+	}
+	release()
+	a.checkSeesAgain(n)
+}
+
+func TestAListingThatHangsHoldsNothing(t *testing.T) {
+	n := newNode(t)
+	if err := os.MkdirAll(n.stateRoot, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(n.dir, "other-state")
+	if err := os.Mkdir(other, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a := n.startAgent("--list-interval", "1s", "--state-root", other)
+	usual := n.longestHold(nothing)
+	release := a.hang(filepath.Join(hostDir, other))
+	id, bundle := n.bundle([]string{"exit", "3"}, nil)
+	n.hold("a listing that hangs", workerLives+usual, n.longestHold(while(nothing, 3*time.Second, func() {
+		n.script(`$0 run --bundle "$1" "$2" || test $? = 3`, bundle, id)
+	})))
+	a.wait(id, v1alpha1.StateStopped)
+	release()
+	a.checkSeesAgain(n)
+}
+
+// log counts a text in what the agent has logged.
+func (a *agent) log(text string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return strings.Count(a.stderr.String(), text)
+}
