@@ -21,7 +21,7 @@ type node struct {
 	t                  *testing.T
 	dir, stateRoot     string
 	runc, crun, conmon string
-	marked             string // the probe, marked as if it were a runtime
+	marked, unmarked   string // the probe: one copy marked as if it were a runtime, one not
 	rootfs             string
 	files              uint64 // limit of open files of agents; 0: as it is
 }
@@ -39,8 +39,9 @@ func newNode(t *testing.T) *node {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	n := &node{t: t, dir: dir, stateRoot: filepath.Join(dir, "state"), rootfs: filepath.Join(dir, "rootfs")}
 	n.runc, n.crun, n.conmon = n.copyOf("runc"), n.copyOf("crun"), n.copyOf("conmon")
-	n.marked = filepath.Join(dir, "bin", "marked")
+	n.marked, n.unmarked = filepath.Join(dir, "bin", "marked"), filepath.Join(dir, "bin", "unmarked")
 	copyFile(t, probeBinary, n.marked)
+	copyFile(t, probeBinary, n.unmarked)
 	copyFile(t, probeBinary, filepath.Join(n.rootfs, "probe"))
 	return n
 }
