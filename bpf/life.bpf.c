@@ -12,9 +12,9 @@
 
 enum role {
 	RUNTIME = 1,            /* runs create, run or restore; put in by the agent while its execve is held */
-	CHILD,                  /* below a runtime, in the runtime's PID namespace */
+	CHILD,                  /* below a runtime, in the runtime's PID namespace; an init too, where that is the host's */
 	INIT,                   /* entered another PID namespace, or named by the agent; has not become the user's process */
-	USER,                   /* the same, after its first execve */
+	USER,                   /* the same, or a CHILD in another root, after its first execve there */
 };
 
 /*
@@ -25,6 +25,8 @@ enum role {
 struct followed {
 	u64 start_boottime;
 	u64 memcg;              /* of USER: its row in memcgs */
+	u64 root_mnt;           /* of what is below a runtime: the runtime's root; only compared, never followed */
+	u64 root_dentry;
 	u32 runtime;            /* the pid that the tree began with; of an init that was there before, its own */
 	u32 level;
 	enum role role;
@@ -48,7 +50,7 @@ struct {
 
 enum kind {
 	FORK = 1,               /* of an init */
-	EXEC,                   /* of an init for the first time, or of a runtime's child */
+	EXEC,                   /* of an init for the first time: it was INIT, or CHILD */
 	EXIT,                   /* of a runtime or of an init */
 	OOM,                    /* of anything in the memory cgroup of the init `runtime` */
 };
@@ -94,7 +96,7 @@ static __always_inline struct event *new_event(struct task_struct *t, enum kind 
 static __always_inline int on_fork(struct task_struct *parent, struct task_struct *child)
 {
 	u32 key = host_tgid(parent), child_key;
-	struct followed *above = bpf_map_lookup_elem(&followed, &key), f;
+	struct followed *above = bpf_map_lookup_elem(&followed, &key), f, *stale;
 	struct event *e;
 
 	if (!above || above->role > CHILD)         /* what an init forks is its own affair */
@@ -104,8 +106,15 @@ static __always_inline int on_fork(struct task_struct *parent, struct task_struc
 	f = *above;
 	if (++f.depth > 8)                              /* deeper than any runtime goes */
 		return 0;
+	if (above->role == RUNTIME) {
+		f.root_mnt = (u64)BPF_CORE_READ(parent, fs, root.mnt);
+		f.root_dentry = (u64)BPF_CORE_READ(parent, fs, root.dentry);
+	}
 	child_key = host_tgid(child);
 	f.start_boottime = BPF_CORE_READ(child, start_boottime);
+	stale = bpf_map_lookup_elem(&followed, &child_key);
+	if (stale && stale->start_boottime != f.start_boottime)
+		bpf_map_delete_elem(&followed, &child_key);     /* its end was lost, and its pid is this one's */
 	f.role = BPF_CORE_READ(child, thread_pid, level) > f.level ? INIT : CHILD;
 	switch (bpf_map_update_elem(&followed, &child_key, &f, BPF_NOEXIST)) {
 	case 0:
@@ -124,23 +133,41 @@ static __always_inline int on_fork(struct task_struct *parent, struct task_struc
 	return 0;
 }
 
+/*
+ * became_init: t, in its runtime's PID namespace, has executed something in a root of its own. Nothing else that a
+ * runtime makes does: OCI hooks run in the runtime's root, or in the container's as children of the init, and the
+ * runtime's own second exec comes before the change of root.
+ */
+static __always_inline int became_init(struct task_struct *t, struct followed *f)
+{
+	u32 parent = host_tgid(BPF_CORE_READ(t, real_parent));
+	struct followed *above = bpf_map_lookup_elem(&followed, &parent);
+
+	if (above && above->role != RUNTIME)
+		return 0;
+	return f->root_mnt != (u64)BPF_CORE_READ(t, fs, root.mnt) ||
+	       f->root_dentry != (u64)BPF_CORE_READ(t, fs, root.dentry);
+}
+
 static __always_inline int on_exec(struct task_struct *t)
 {
 	u32 key = host_tgid(t);
 	struct followed *f = bpf_map_lookup_elem(&followed, &key);
+	struct cgroup_subsys_state *memcg;
 	struct event *e;
 
 	if (!f || f->role == RUNTIME || f->role == USER)
 		return 0;
+	if (f->start_boottime != BPF_CORE_READ(t, group_leader, start_boottime))
+		return 0;                               /* another process with the same pid */
+	if (f->role == CHILD && !became_init(t, f))
+		return 0;
 	e = new_event(t, EXEC, f->runtime, f->role);
-	if (f->role == INIT) {
-		struct cgroup_subsys_state *memcg = memcg_of(t);
-
-		f->memcg = BPF_CORE_READ(memcg, cgroup, kn, id);
-		if (bpf_map_update_elem(&memcgs, &f->memcg, &key, BPF_ANY))
-			__sync_fetch_and_add(&events_lost, 1);
-		f->role = USER;
-	}
+	memcg = memcg_of(t);
+	f->memcg = BPF_CORE_READ(memcg, cgroup, kn, id);
+	if (bpf_map_update_elem(&memcgs, &f->memcg, &key, BPF_ANY))
+		__sync_fetch_and_add(&events_lost, 1);
+	f->role = USER;
 	if (e)
 		bpf_ringbuf_submit(e, 0);
 	return 0;

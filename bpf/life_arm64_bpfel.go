@@ -29,6 +29,8 @@ type LifeFollowed struct {
 	_             structs.HostLayout
 	StartBoottime uint64
 	Memcg         uint64
+	RootMnt       uint64
+	RootDentry    uint64
 	Runtime       uint32
 	Level         uint32
 	Role          LifeRole

@@ -57,6 +57,10 @@ struct file { void *private_data; struct inode *f_inode; };
 struct fdtable { unsigned int max_fds; struct file **fd; };
 struct files_struct { struct fdtable *fdt; };
 
+/* A process's root directory, which is a directory of a mount. */
+struct path { struct vfsmount *mnt; struct dentry *dentry; };
+struct fs_struct { struct path root; };
+
 struct signal_struct { atomic_t live; unsigned int flags; int group_exit_code; void *oom_mm; };
 struct vm_struct { unsigned int nr_pages; };
 
@@ -73,6 +77,7 @@ struct task_struct {
 	struct signal_struct *signal;
 	const struct cred *cred;
 	struct nsproxy *nsproxy;
+	struct fs_struct *fs;
 	struct files_struct *files;
 	struct css_set *cgroups;
 };

@@ -30,7 +30,7 @@ func (in exited) apply(t *tracker) {
 		return
 	}
 	delete(t.byInit, in.process.PID)
-	if c.runtime.PID != 0 && !c.begun() {
+	if c.runtime.PID != 0 && (!c.begun() || c.verb == verbRestore) {
 		c.end = &in
 		return
 	}
@@ -64,19 +64,21 @@ func (t *tracker) runtimeEnded(c *container, at time.Time, code *int32) {
 	}
 	c.runtime = hook.Process{}
 	switch failed := code != nil && *code != 0; {
-	case c.State == hook.Stopped, c.begun():
+	case c.State == hook.Stopped, c.begun() && c.end == nil:
 	case c.end != nil && (!failed || c.verb == verbRestore && *code == exitCode(c.end.status)):
-		// What is restored executes nothing: that both end alike is all that shows that it had begun.
+		// What is restored executes nothing: that both end alike is all that shows that the restore had worked.
 		t.finishInit(c, c.end)
 	case failed && c.Init.PID != 0 && c.end == nil:
 		c.failed = code // killed, as a rule: its init follows, unless the container was complete
 	case failed:
 		t.finish(c, at, code, hook.CreateFailed)
-	case c.Init.PID != 0:
+	case c.Init.PID != 0 && c.verb != verbRestore:
 		t.made(c, at)
-	default:
+	default: // it was not seen, or not yet as it is now
 		if p, ok := t.adopt(c.instance()); ok {
 			t.setInit(c, p, at)
+		}
+		if c.Init.PID != 0 {
 			t.made(c, at)
 			return
 		}

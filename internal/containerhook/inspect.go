@@ -133,7 +133,7 @@ func (h *Hook) held(ctx context.Context, held *held, by executable, cmd command)
 // heldAtStart is a runtime at start: the container exists and its process waits, so everything about it is read, and
 // told, before it runs.
 func (h *Hook) heldAtStart(ctx context.Context, held *held, by executable, cmd command) {
-	in := starting{done: make(chan struct{})}
+	in := starting{at: held.since, done: make(chan struct{})}
 	caller, err := openCaller(h.hostProc, int(held.task.Tid), held.task.Euid)
 	if err == nil {
 		defer caller.Close()

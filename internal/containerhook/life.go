@@ -81,8 +81,9 @@ func (l *life) followRuntime(t *task) error {
 	return l.follow(t, bpf.LifeRoleRUNTIME)
 }
 
-// followInit has the end of an init reported, and its exec where it waits for its start, that its runtime's tree does not show: one in the host's PID namespace, or
-// one that was there before the agent. It may have ended before this; look again afterwards.
+// followInit has the end of an init reported that its runtime's tree does not show, and its exec where it waits for its
+// start: one in the host's PID namespace, or one that was there before the agent. It may have ended before this; look
+// again afterwards.
 func (l *life) followInit(t *task, waiting bool) error {
 	if waiting {
 		return l.follow(t, bpf.LifeRoleINIT)
@@ -150,7 +151,7 @@ func kernelInput(e *bpf.LifeEvent, at time.Time) input {
 	case bpf.LifeKindFORK:
 		return forked{at: at, runtime: int32(e.Runtime), init: p}
 	case bpf.LifeKindEXEC:
-		return execed{at: at, runtime: int32(e.Runtime), process: p, isInit: e.Role == bpf.LifeRoleINIT}
+		return execed{at: at, runtime: int32(e.Runtime), process: p, isChild: e.Role == bpf.LifeRoleCHILD}
 	case bpf.LifeKindEXIT:
 		x := exited{at: at, process: p, status: unix.WaitStatus(uint32(e.Status)), oom: e.Oom != 0}
 		x.isRuntime = e.Role == bpf.LifeRoleRUNTIME

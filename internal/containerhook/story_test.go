@@ -36,10 +36,10 @@ func newStory() *story {
 // parse reads a line of a script. Its words, where a PROCESS is PID, or PID@TICKS where it is not the first one with
 // its pid, and every ID may be followed by root=DIRECTORY:
 //
-//	create|run|restore pid=PROCESS id=ID [ns=host|none] [bundle=PATH] [problem=WORD] [rootless]
+//	create|run|restore pid=PROCESS id=ID [ns=host|none] [bundle=PATH] [problem=WORD] [rootless] [detach]
 //	conmon id=ID name=NAME
 //	fork runtime=PID init=PROCESS       something entered another PID namespace
-//	exec PROCESS [child-of=PID]         of an init, or of another child of that runtime
+//	exec PROCESS [child-of=PID]         of an init, or of a child of that runtime which turns out to be one
 //	start id=ID init=PROCESS            as the runtime's state names it; 0 where that cannot be read
 //	exit PROCESS status=N|signal=N [oom]
 //	oom PID                             of something below that init
@@ -60,9 +60,9 @@ func (s *story) parse(line string) (input, error) {
 		return forked{at: s.now, runtime: w.process("runtime").PID, init: w.process("init")}, w.err
 	case "exec":
 		runtime := w.given["child-of"]
-		return execed{at: s.now, runtime: pidOf(runtime).PID, process: pidOf(w.first), isInit: runtime == ""}, w.err
+		return execed{at: s.now, runtime: pidOf(runtime).PID, process: pidOf(w.first), isChild: runtime != ""}, w.err
 	case "start":
-		return starting{of: w.instance(), init: facts(w.process("init"))}, w.err
+		return starting{at: s.now, of: w.instance(), init: facts(w.process("init"))}, w.err
 	case "exit":
 		return s.exited(w)
 	case "oom":
@@ -98,7 +98,7 @@ func facts(p hook.Process) hook.Process {
 }
 
 func (s *story) created(v verb, w *wordList) (input, error) {
-	in := created{at: s.now, runtime: w.process("pid"), command: command{verb: v, id: w.option("id")},
+	in := created{at: s.now, runtime: w.process("pid"), command: command{verb: v, id: w.option("id"), detach: w.has("detach")},
 		by: hook.Runtime{Name: "runc", Root: w.instance().root}, bundle: w.given["bundle"], problem: w.given["problem"],
 		rootless: w.has("rootless")}
 	switch w.given["ns"] {

@@ -11,8 +11,8 @@ import (
 // tracker turns what the gate, the kernel and the listing say into the life of each container. It is a plain value for
 // one goroutine, without clock and (but for adopt) without effect: the same inputs give the same events.
 type tracker struct {
-	// adopt finds the init of a container whose runtime is done, and has its end reported: one in the host's PID
-	// namespace cannot be told from its runtime's other children, and only the runtime's state on disk names it.
+	// adopt finds the init of a container whose runtime is done, as its state on disk names it, and has its end reported:
+	// one in the host's PID namespace cannot be told from its runtime's other children before it executes something.
 	adopt func(instance) (hook.Process, bool)
 
 	byID      map[instance]*container // from its init on; a stopped one until a listing no longer shows it
@@ -39,6 +39,7 @@ func identityOf(p hook.Process) identity { return identity{p.PID, p.StartTicks} 
 type container struct {
 	hook.Container
 	verb    verb
+	detach  bool        // the runtime does not wait for its end
 	spec    *specs.Spec // until the first event carries it
 	hostPID bool        // it has no PID namespace of its own
 	told    bool
@@ -104,15 +105,16 @@ func (in created) apply(t *tracker) {
 	c := &container{
 		Container: hook.Container{ID: in.command.id, Name: t.names[in.command.id], Runtime: in.by, Bundle: in.bundle,
 			Rootless: in.rootless, Source: hook.FromHook, Problem: in.problem, State: hook.Creating, CreateTime: in.at},
-		verb: in.command.verb, runtime: in.runtime}
+		verb: in.command.verb, detach: in.command.detach, runtime: in.runtime}
 	c.setConfig(in.config)
-	// The same process again is a wrapper that became the runtime, or crun's copy of itself: the later one knows better.
 	switch before := t.byRuntime[in.runtime.PID]; {
 	case before == nil:
-	case identityOf(before.runtime) == identityOf(in.runtime):
-		c.Name, c.CreateTime = before.Name, before.CreateTime
-	default: // its pid is another process's: its end was lost
+	case identityOf(before.runtime) != identityOf(in.runtime): // its pid is another process's: its end was lost
 		t.runtimeEnded(before, in.at, nil)
+	case before.Init.PID != 0:
+		return // it makes one already
+	default: // a wrapper that became the runtime, or crun's copy of itself: the later one knows better
+		c.Name, c.CreateTime = before.Name, before.CreateTime
 	}
 	delete(t.names, in.command.id)
 	t.byRuntime[in.runtime.PID] = c
@@ -160,24 +162,25 @@ func (in forked) apply(t *tracker) {
 		return // an OCI hook that enters the container is not a second init, nor is one that makes a namespace of its own
 	}
 	t.setInit(c, in.init, in.at)
+	if c.verb == verbRestore && !c.detach { // what is restored executes nothing, and this runtime waits for its end
+		c.State, c.StartTime = hook.Running, in.at
+	}
 	t.tell(c)
 }
 
-// execed: an init, or another child of a runtime, has become another program.
+// execed: an init has become the user's process.
 type execed struct {
 	at      time.Time
 	runtime int32
 	process hook.Process
-	isInit  bool
+	isChild bool // in the runtime's own PID namespace: that it is an init is only known now
 }
 
 func (in execed) apply(t *tracker) {
 	c := t.byInit[in.process.PID]
-	if pending := t.byRuntime[in.runtime]; !in.isInit && pending != nil && pending.hostPID && pending.Init.PID == 0 {
-		if p, ok := t.adopt(pending.instance()); ok && p.PID == in.process.PID {
-			t.setInit(pending, p, in.at)
-			c = pending
-		}
+	if pending := t.byRuntime[in.runtime]; in.isChild && pending != nil && pending.Init.PID == 0 {
+		t.setInit(pending, in.process, in.at)
+		c = pending
 	}
 	if c == nil || identityOf(c.Init) != identityOf(in.process) || c.begun() {
 		return
@@ -188,6 +191,7 @@ func (in execed) apply(t *tracker) {
 
 // starting: a runtime is held at start. The init waits too, so everything about it can be read.
 type starting struct {
+	at   time.Time
 	of   instance
 	init hook.Process // as the runtime's state names it and the kernel describes it; zero when it could not be read
 	done chan struct{}
@@ -195,6 +199,16 @@ type starting struct {
 
 func (in starting) apply(t *tracker) {
 	c := t.byID[in.of]
+	for _, pending := range t.byRuntime {
+		if pending.instance() != in.of || pending.Init.PID != 0 {
+			continue
+		}
+		// The end of the runtime that made it is still on its way to us, by another road.
+		if p, ok := t.adopt(in.of); ok {
+			t.setInit(pending, p, in.at)
+			c = pending
+		}
+	}
 	if c == nil || c.State == hook.Stopped || c.begun() {
 		return
 	}
