@@ -35,13 +35,15 @@ func work(ctx context.Context, o *options, restarts int, hookOff bool) error {
 	if err != nil {
 		return usageError{err}
 	}
+	var h *containerhook.Hook
 	set := agent.NewSet(agent.Options{NodeName: o.nodeName, BootID: strings.TrimSpace(string(bootID)),
-		Annotations: o.annotations, Sandboxes: o.sandboxes})
+		HostNamespaces: func() hook.Namespaces { return h.HostNamespaces() },
+		Annotations:    o.annotations, Sandboxes: o.sandboxes})
 
 	group, ctx := errgroup.WithContext(ctx)
 	var printErr error // of the handler's goroutine only
 	registry := newRegistry(restarts)
-	h, err := containerhook.New(containerhook.Options{
+	h, err = containerhook.New(containerhook.Options{
 		HostRoot: o.hostRoot, RuntimePaths: o.runtimePaths, OnlyRuntimePaths: !o.usualPaths, StateRoots: o.stateRoots, Deadline: o.deadline, ListEvery: o.listEvery,
 		Rootless: o.rootless, HookOff: hookOff, Metrics: registry,
 		Handler: func(e hook.Event) {

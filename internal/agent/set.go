@@ -16,9 +16,9 @@ type Options struct {
 	NodeName string // required: a DNS subdomain, as a Node's name is
 	BootID   string // required: /proc/sys/kernel/random/boot_id
 
-	// HostNamespaces are those of the node's process 1. With a zero the containers' status.hostNamespaces do not tell
-	// of that namespace.
-	HostNamespaces hook.Namespaces
+	// HostNamespaces returns those of the node's process 1. Of one that is 0 the containers' status.hostNamespaces do not
+	// tell; of none by default. It is called for each event.
+	HostNamespaces func() hook.Namespaces
 
 	Annotations []string         // keys of annotations to copy into objects, at most 16; default none
 	Sandboxes   bool             // tell of pod sandboxes too; default false
@@ -51,6 +51,9 @@ func NewSet(o Options) *Set {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.HostNamespaces == nil {
+		o.HostNamespaces = func() hook.Namespaces { return hook.Namespaces{} }
+	}
 	return &Set{options: o, members: make(map[hook.Key]member)}
 }
 
@@ -72,7 +75,7 @@ func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
 		}
 	}
 	next := *m.object
-	next.Status = merged(m.object.Status, statusOf(&e, s.options.HostNamespaces))
+	next.Status = merged(m.object.Status, statusOf(&e, s.options.HostNamespaces()))
 	next.Status.Conditions = withConditions(m.object.Status.Conditions, m.source,
 		cmp.Or(m.problem, e.Problem), len(next.Spec.Truncated) > 0, s.options.Now())
 

@@ -77,7 +77,8 @@ func optionsOf(t *testing.T, words []string) Options {
 		case "sandboxes":
 			o.Sandboxes = true
 		case "host-net":
-			o.HostNamespaces.Network = uint32(atoi(t, value))
+			host := hook.Namespaces{Network: uint32(atoi(t, value))}
+			o.HostNamespaces = func() hook.Namespaces { return host }
 		default:
 			t.Fatalf("option %q is unknown", word)
 		}

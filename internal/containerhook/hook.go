@@ -176,18 +176,34 @@ func (h *Hook) hold(ctx context.Context, group *errgroup.Group) error {
 	return nil
 }
 
+// HostNamespaces are those of the host's process 1, to compare a container's with; zero where the node is not hooked. It
+// is for the Handler to call.
+func (h *Hook) HostNamespaces() hook.Namespaces {
+	if h.who == nil {
+		return hook.Namespaces{}
+	}
+	return h.who.hostNamespaces
+}
+
 // track feeds the tracker and tells what it says, in one goroutine.
 func (h *Hook) track(ctx context.Context) error {
 	t := newTracker(h.adopt)
+	tell := func(in input) {
+		for _, e := range t.step(in) {
+			h.o.Handler(e)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case in := <-h.inputs:
-			for _, e := range t.step(in) {
-				h.o.Handler(e)
+			s, isStart := in.(starting)
+			if isStart && t.misses(s) { // made before the agent, or in a gap: told before its process begins
+				tell(h.find(s.of, s.init))
 			}
-			if s, ok := in.(starting); ok {
+			tell(in)
+			if isStart {
 				close(s.done)
 			}
 			for range t.missed {

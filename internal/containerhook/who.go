@@ -47,6 +47,7 @@ var (
 // who asks the kernel about tasks that no pid of ours can name (bpf/who.bpf.c). Safe for concurrent use.
 type who struct {
 	hostLevel, hostPIDNS uint32
+	hostNamespaces       hook.Namespaces // of the host's process 1
 
 	mu    sync.Mutex // guards everything below: there is one answer at a time
 	objs  bpf.WhoObjects
@@ -96,13 +97,14 @@ func (w *who) findHost(hostProc string) error {
 		return fmt.Errorf("ask who we are: %w", err)
 	}
 	w.hostLevel = me.Level - depth
-	if err := w.objs.HostLevel.Set(w.hostLevel); err != nil || w.hostLevel == 0 {
-		return err
+	if err := w.objs.HostLevel.Set(w.hostLevel); err != nil {
+		return fmt.Errorf("set the host's level: %w", err)
 	}
-	if me, err = w.owner(self); err != nil {
-		return fmt.Errorf("ask for the host's PID namespace: %w", err)
+	init, err := w.ownerOf(hostProc, 1)
+	if err != nil {
+		return fmt.Errorf("ask about the host's process 1: %w", err)
 	}
-	w.hostPIDNS = me.hostPIDNS
+	w.hostPIDNS, w.hostNamespaces = init.hostPIDNS, init.process().Namespaces
 	return w.objs.HostPidns.Set(w.hostPIDNS)
 }
 
