@@ -97,7 +97,7 @@ func (g *gate) run(ctx context.Context, inspect func(*held)) error {
 		case err != nil:
 			return fmt.Errorf("read a fanotify event: %w", err)
 		case h.event.MatchMask(execPermission):
-			h.timer = time.AfterFunc(g.deadline, h.late)
+			h.timer.Reset(g.deadline)
 			inspect(h)
 		default: // the heartbeat: that it comes back is all it is for
 			h.allow("heartbeat")
@@ -124,6 +124,7 @@ func (g *gate) next() (*held, error) {
 			err = errOverflow
 		case err == nil:
 			h = &held{gate: g, event: event, since: time.Now()}
+			h.timer = time.AfterFunc(beatDeadline, h.late) // set before it can fire
 			if event.MatchMask(execPermission) {
 				h.task, h.err = g.who.waits(int(fd), int(event.Fd))
 			}
@@ -151,9 +152,7 @@ func (h *held) allow(result string) {
 	if !h.answered.CompareAndSwap(false, true) {
 		return
 	}
-	if h.timer != nil {
-		h.timer.Stop()
-	}
+	h.timer.Stop()
 	err := h.answer()
 	// Only now may the number be used again: the kernel finds the event that an answer is for by it.
 	h.event.Close()

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -53,7 +54,7 @@ func (n *node) execTime(probe string) time.Duration {
 	began := time.Now()
 	err := exec.Command(probe, "start", "nothing").Run()
 	took := time.Since(began)
-	if _, ran := err.(*exec.ExitError); !ran {
+	if !errors.As(err, new(*exec.ExitError)) {
 		n.t.Fatalf("the probe did not run: %v", err)
 	}
 	return took
@@ -136,7 +137,7 @@ func TestAStoppedOrKilledAgentHoldsNothingForLong(t *testing.T) {
 				send(t, pid, syscall.SIGCONT))
 		}},
 	} {
-		t.Run(test.what, func(t *testing.T) {
+		t.Run(test.what, func(*testing.T) {
 			a := n.startAgent()
 			n.hold(test.what, test.limit, test.fault(a))
 			a.checkSeesAgain(n)
@@ -150,8 +151,8 @@ func TestAKilledSupervisorTakesItsWorkerWithIt(t *testing.T) {
 	worker := a.worker()
 	n.hold("the supervisor under SIGKILL", workerKilled, while(a.kill, time.Second, nothing))
 	if err := poll(5*time.Second, func() error {
-		if err := syscall.Kill(worker, 0); err != unix.ESRCH {
-			return fmt.Errorf("the worker is still there: %v", err)
+		if err := syscall.Kill(worker, 0); !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("the worker is still there: %w", err)
 		}
 		return nil
 	}); err != nil {

@@ -34,7 +34,7 @@ var handlers = map[string]func(dir string) func(hook.Event){
 			switch e.State {
 			case hook.Created:
 				if created[e.ID]++; created[e.ID] == 2 && e.Init.PID != 0 && e.Init.Namespaces.Mount != 0 {
-					time.Sleep(50 * time.Millisecond)
+					<-time.After(50 * time.Millisecond)
 					touch(dir, e.ID)
 				}
 			case hook.Stopped:
@@ -48,7 +48,7 @@ var handlers = map[string]func(dir string) func(hook.Event){
 	"sleep": func(dir string) func(hook.Event) {
 		hang := sync.OnceFunc(func() {
 			touch(dir, "asleep")
-			time.Sleep(10 * time.Second)
+			<-time.After(10 * time.Second)
 		})
 		return func(hook.Event) { hang() }
 	},
