@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestTroubleshootingHasEveryMessage(t *testing.T) {
@@ -21,10 +23,12 @@ func TestTroubleshootingHasEveryMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	verbs := regexp.MustCompile(`"?%[-+.0-9]*[a-z]"?`)
 	for _, message := range messages(t) {
-		fixed, _, _ := strings.Cut(message, "%")
-		if !strings.Contains(string(page), strings.TrimRight(fixed, ` ":`)) {
-			t.Errorf("troubleshooting.md lacks %q", message)
+		for _, part := range verbs.Split(message, -1) {
+			if !strings.Contains(string(page), strings.Trim(part, " :")) {
+				t.Errorf("troubleshooting.md lacks %q of %q", part, message)
+			}
 		}
 	}
 }
@@ -64,6 +68,28 @@ func TestEveryTestThatIsNamedExists(t *testing.T) {
 	})
 	if named == 0 {
 		t.Error("no page names a test")
+	}
+}
+
+func TestArchitectureNamesEveryFileOfTheHook(t *testing.T) {
+	page, err := os.ReadFile("architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `(\\w+\\.go)` \\|").FindAllStringSubmatch(string(page), -1)
+	var named, there []string
+	for _, row := range rows {
+		named = append(named, row[1])
+	}
+	walk(t, "../internal/containerhook", ".go", func(path string) {
+		if !strings.HasSuffix(path, "_test.go") {
+			there = append(there, filepath.Base(path))
+		}
+	})
+	slices.Sort(named)
+	slices.Sort(there)
+	if diff := cmp.Diff(there, named); diff != "" {
+		t.Errorf("files that are there (-) and named (+):\n%s", diff)
 	}
 }
 
