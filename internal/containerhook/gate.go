@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -173,5 +174,8 @@ type rawReader int
 
 func (fd rawReader) Read(p []byte) (int, error) {
 	n, err := unix.Read(int(fd), p)
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
 	return max(n, 0), err
 }
