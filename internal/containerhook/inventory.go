@@ -1,188 +1,27 @@
 package containerhook
 
 import (
-	"bytes"
-	"context"
-	"fmt"
-	"os"
-	"path/filepath"
+	"errors"
+	"path"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/containerhook/containerhook/bpf"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
-const (
-	// sweepEvery bounds how long the end of a container can go unseen that the kernel did not tell of.
-	sweepEvery = 10 * time.Second
-	// settle lets what was started in a gap get into its runtime's state before it is listed, and bounds how often a
-	// storm of reasons has the node listed.
-	settle = time.Second
-)
+// roll asks for the inits of all containers that are tracked, the stopped ones too.
+type roll struct{ reply chan<- map[identity]bool }
 
-// keepListed lists the node at once, every ListEvery, and soon after a reason to; and sweeps the dead in between.
-func (h *Hook) keepListed(ctx context.Context) error {
-	h.list(ctx, true)
-	every := h.o.ListEvery
-	if h.Degraded() != nil {
-		every = min(every, sweepEvery)
-	}
-	list, sweep := time.NewTicker(every), time.NewTicker(sweepEvery)
-	defer list.Stop()
-	defer sweep.Stop()
-	var lost uint64
-	var suspects map[identity]bool
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-list.C:
-			h.list(ctx, false)
-		case <-h.relist:
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(settle):
-			}
-			h.list(ctx, false)
-		case <-sweep.C:
-			suspects = h.sweep(ctx, suspects)
-			if h.life != nil && h.life.lost() != lost {
-				lost = h.life.lost()
-				h.wantListing("events_lost")
-			}
-		}
-	}
-}
+func (in roll) apply(t *tracker) { in.reply <- t.inits() }
 
-// list takes the inventory of the node and gives it to the tracker.
-func (h *Hook) list(ctx context.Context, first bool) {
-	in := inventory{at: time.Now(), first: first}
-	patterns := append(slices.Clone(defaultStateRoots), h.o.StateRoots...)
-	if h.o.Rootless {
-		patterns = append(patterns, rootlessStateRoots...)
+func (t *tracker) inits() map[identity]bool {
+	all := make(map[identity]bool, len(t.byID))
+	for _, c := range t.byID {
+		all[identityOf(c.Init)] = true
 	}
-	for l, err := range list(h.host, patterns) {
-		if err != nil {
-			h.metrics.unread("state")
-		}
-		if l.state.pid != 0 {
-			in.entries = append(in.entries, h.examine(l))
-		}
-	}
-	h.sender(ctx)(in)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.listed = in.at
-}
-
-// examine says what has become of a container that is listed, and has its end reported.
-func (h *Hook) examine(l listed) entry {
-	e := entry{listed: l, init: hook.Process{PID: l.state.pid, StartTicks: l.state.startTicks}}
-	if p, err := h.identify(l.state); err == nil {
-		e.init, e.alive = p.process(), h.follow(p, l.state.waiting) == nil
-	}
-	return e
-}
-
-// adopt is the tracker's way to the init of a container in the host's PID namespace.
-func (h *Hook) adopt(of instance) (hook.Process, bool) {
-	state, err := readState(h.host, of.root, of.id)
-	if err != nil {
-		return hook.Process{}, false
-	}
-	t, err := h.identify(state)
-	if err != nil {
-		return hook.Process{}, false
-	}
-	return t.process(), h.follow(t, state.waiting) == nil
-}
-
-// follow has the end of an init reported, and its exec where it waits for start. An error says that it has ended.
-func (h *Hook) follow(t task, waiting bool) error {
-	if h.life == nil {
-		return nil // the sweep will find it dead
-	}
-	if err := h.life.followInit(&t, waiting); err != nil {
-		h.metrics.unread("follow")
-		return nil
-	}
-	again, err := h.who.ownerOf(h.hostProc, int32(t.Tgid))
-	if err == nil && again.StartBoottime != t.StartBoottime {
-		err = errTaskGone
-	}
-	return err
-}
-
-// identify looks at the process that a runtime's state names.
-func (h *Hook) identify(state runtimeState) (task, error) {
-	t, err := h.look(state.pid)
-	if err != nil {
-		return task{}, fmt.Errorf("look at pid %d: %w", state.pid, err)
-	}
-	if ticks := t.process().StartTicks; state.startTicks != 0 && state.startTicks != ticks {
-		return task{}, fmt.Errorf("pid %d began at tick %d, not %d: %w", state.pid, ticks, state.startTicks, errTaskGone)
-	}
-	return t, nil
-}
-
-// look asks the kernel about a pid of the host; without BPF, its procfs, which tells less.
-func (h *Hook) look(pid int32) (task, error) {
-	if h.who != nil {
-		return h.who.ownerOf(h.hostProc, pid)
-	}
-	stat, err := os.ReadFile(filepath.Join(h.hostProc, strconv.Itoa(int(pid)), "stat"))
-	if err != nil {
-		return task{}, err
-	}
-	// "pid (comm) state …": comm may hold anything, blanks and brackets too. Field 22 is the start, in ticks.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 20 || fields[0] == "Z" {
-		return task{}, errTaskGone
-	}
-	ticks, err := strconv.ParseUint(fields[19], 10, 64)
-	return task{WhoTask: bpf.WhoTask{Tgid: uint32(pid), StartBoottime: ticks * (1e9 / userHZ)}}, err
-}
-
-// sweep finds runtimes and inits that died unseen. One that is dead in two sweeps is: what the kernel told has been
-// heard by then.
-func (h *Hook) sweep(ctx context.Context, suspects map[identity]bool) map[identity]bool {
-	reply := make(chan []vanished, 1)
-	h.sender(ctx)(census{reply})
-	dead := map[identity]bool{}
-	select {
-	case <-ctx.Done():
-	case live := <-reply:
-		for _, in := range live {
-			t, err := h.look(in.process.PID)
-			if err == nil && identityOf(t.process()) == identityOf(in.process) {
-				continue
-			}
-			id := identityOf(in.process)
-			if dead[id] = true; suspects[id] {
-				in.at = time.Now()
-				h.sender(ctx)(in)
-			}
-		}
-	}
-	return dead
-}
-
-// census asks for the runtimes and inits that should live, as what would be sent if one did not.
-type census struct{ reply chan<- []vanished }
-
-func (in census) apply(t *tracker) {
-	live := make([]vanished, 0, len(t.byInit)+len(t.byRuntime))
-	for _, c := range t.byInit {
-		live = append(live, vanished{process: c.Init})
-	}
-	for _, c := range t.byRuntime {
-		live = append(live, vanished{process: c.runtime, isRuntime: true})
-	}
-	in.reply <- live
+	return all
 }
 
 // inventory is what the runtimes' state on disk says is there.
@@ -190,60 +29,97 @@ type inventory struct {
 	at      time.Time
 	first   bool // the agent has only begun: what it finds was not missed
 	entries []entry
+	unread  []instance // what may be there as well: a container, with a root only all of it (a pattern), or just anything
+	follow  func(t task, waiting bool) error
 }
 
 // entry is one container of an inventory.
 type entry struct {
-	listed
+	instance
+	state runtimeState
+	at    time.Time // it was looked at
 	init  hook.Process
+	task  task // of a live init
 	alive bool
+
+	// Of one that was not known.
+	name, path string
+	spec       *specs.Spec
+	digest     string
+	problem    string
+}
+
+// unread says what an error of a listing hides.
+func unread(l *listed, err error) []instance {
+	if errors.Is(err, errBadID) {
+		return nil // that is no container
+	}
+	return []instance{{l.root, l.id}}
 }
 
 func (in inventory) apply(t *tracker) {
-	making, known := map[instance]bool{}, map[identity]bool{}
+	making, known := map[instance]bool{}, t.inits() // known under another name too: a root is not always called as we do
 	for _, c := range t.byRuntime {
 		making[c.instance()] = true
 	}
-	for _, c := range t.byID {
-		known[identityOf(c.Init)] = true // under another name too: a runtime's own root is not always what we call it
-	}
 	listed, kept := map[instance]bool{}, map[identity]bool{}
-	for _, e := range in.entries {
-		of := instance{e.root, e.id}
-		listed[of], kept[identityOf(e.init)] = true, true
-		current := t.byID[of]
-		if making[of] || known[identityOf(e.init)] {
-			continue
+	for i := range in.entries {
+		e := &in.entries[i]
+		listed[e.instance], kept[identityOf(e.init)] = true, true
+		current := t.byID[e.instance]
+		switch {
+		case making[e.instance]:
+		case current != nil && identityOf(current.Init) == identityOf(e.init):
+			t.caughtUp(current, e)
+		case known[identityOf(e.init)]:
+		case current != nil && current.Init.StartTicks >= e.init.StartTicks: // listed before its ID was given to another one
+		default:
+			if current != nil && current.State != hook.Stopped {
+				t.finish(current, in.at, nil, hook.ExitUnseen) // its ID was given to another one meanwhile
+			}
+			t.found(e, &in)
 		}
-		if current != nil && current.Init.StartTicks >= e.init.StartTicks {
-			continue // listed before its ID was given to another one
-		}
-		if current != nil && current.State != hook.Stopped {
-			t.finish(current, in.at, nil, hook.ExitUnseen) // its ID was given to another one meanwhile
-		}
-		t.found(&e, in)
 	}
 	// A stopped container is kept until its runtime forgets it, so that a listing does not find it once more.
 	for of, c := range t.byID {
-		if c.State == hook.Stopped && !listed[of] && !kept[identityOf(c.Init)] && c.FinishTime.Before(in.at) {
+		if c.State == hook.Stopped && !listed[of] && !kept[identityOf(c.Init)] && c.FinishTime.Before(in.at) && !in.hides(of) {
 			delete(t.byID, of)
 		}
 	}
 }
 
-// found begins to track a container that only its runtime's state tells of.
-func (t *tracker) found(e *entry, in inventory) {
-	c := &container{Container: hook.Container{ID: e.id, Runtime: hook.Runtime{Name: e.state.runtime, Root: e.root},
-		Bundle: e.state.bundle, Source: hook.FromListing, State: hook.Running, CreateTime: e.state.created}}
-	if e.configErr != nil {
-		c.Problem = e.configErr.Error()
+// hides says whether a container may be there that the inventory does not have.
+func (in *inventory) hides(of instance) bool {
+	return slices.ContainsFunc(in.unread, func(u instance) bool {
+		matches, _ := path.Match(u.root, of.root)
+		return u == of || u.id == "" && (u.root == "" || u.root == of.root || matches)
+	})
+}
+
+// caughtUp is what a listing knows better of c than those whose events were lost, or who could not tell.
+func (t *tracker) caughtUp(c *container, e *entry) {
+	if c.State == hook.Created && e.alive && !e.state.waiting {
+		c.State, c.StartTime = hook.Running, e.at
+		t.tell(c)
 	}
-	c.setConfig(e.config)
+}
+
+// misses says whether a container is about to start that nobody told of.
+func (t *tracker) misses(s starting) bool {
+	c := t.byID[s.of]
+	return s.init.PID != 0 && (c == nil || c.State == hook.Stopped && identityOf(c.Init) != identityOf(s.init))
+}
+
+// found begins to track a container that only its runtime's state tells of.
+func (t *tracker) found(e *entry, in *inventory) {
+	c := &container{spec: e.spec, Container: hook.Container{ID: e.id, Name: e.name,
+		Runtime: hook.Runtime{Name: e.state.runtime, Path: e.path, Root: e.root}, Bundle: e.state.bundle, ConfigDigest: e.digest,
+		Rootless: e.state.uid != 0, Source: hook.FromListing, Problem: e.problem, State: hook.Running, CreateTime: e.state.created}}
 	if !in.first {
 		t.missed++
 	}
-	if !e.alive { // its pid may be another container's by now
-		c.Init, t.byID[c.instance()] = e.init, c
+	if !e.alive || in.follow(e.task, e.state.waiting) != nil { // its pid may be another container's by now
+		c.Init, t.byID[e.instance] = e.init, c
 		t.finish(c, in.at, nil, hook.ExitUnseen)
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/containerhook/containerhook/internal/hook"
@@ -122,7 +123,7 @@ func (s *story) exited(w *wordList) (input, error) {
 }
 
 func (s *story) inventory(words []string) (input, error) {
-	in := inventory{at: s.now}
+	in := inventory{at: s.now, follow: func(task, bool) error { return nil }}
 	for _, word := range words {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
@@ -136,9 +137,8 @@ func (s *story) inventory(words []string) (input, error) {
 			in.at = epoch.Add(time.Duration(seconds) * time.Second)
 		default:
 			pid, flags, _ := strings.Cut(value, ",")
-			e := entry{init: pidOf(pid), alive: !strings.Contains(flags, "dead")}
-			e.id, e.root = key, "/run/runc"
-			e.config = []byte(`{}`)
+			e := entry{instance: instance{"/run/runc", key}, init: pidOf(pid), alive: !strings.Contains(flags, "dead"),
+				spec: &specs.Spec{}, at: s.now}
 			e.state.waiting = strings.Contains(flags, "waiting")
 			in.entries = append(in.entries, e)
 		}
