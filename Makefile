@@ -54,7 +54,7 @@ test: ## Run every ring: verify, test-unit, test-kernel (root).
 .PHONY: test-unit
 test-unit: ## Run the unit tests; no root.
 	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
-	@$(RING) -name unit -- go test -json -race -count=1 $$(go list ./... | grep -v /test/kernel)
+	@$(RING) -name unit -- go test -json -race -count=1 $$(go list ./... | grep -v /test/)
 
 .PHONY: test-kernel
 test-kernel: ## Run the tests on this kernel, with private copies of runc, crun and conmon; as root.
