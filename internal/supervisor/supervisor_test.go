@@ -65,7 +65,7 @@ var plans = map[string]func(restarts int){
 	"does not listen": func(int) {
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ready")
-		select {}
+		time.Sleep(time.Hour) // not select {}, which Go calls a deadlock
 	},
 }
 
