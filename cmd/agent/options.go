@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,12 +88,14 @@ func parseOptions(args []string) (*options, error) {
 	return o, o.validate()
 }
 
+var outputs = []string{"table", "wide", "yaml", "json"}
+
 func (o *options) validate() error {
 	switch {
 	case !o.standalone:
 		return usageError{errors.New("--standalone is the only way to run so far")}
-	case !strings.Contains(" table wide yaml json ", " "+o.output+" "):
-		return usageError{fmt.Errorf("--output %q is none of table, wide, yaml, json", o.output)}
+	case !slices.Contains(outputs, o.output):
+		return usageError{fmt.Errorf("--output %q is none of %s", o.output, strings.Join(outputs, ", "))}
 	case o.nodeName == "":
 		return usageError{errors.New("--node-name is empty, and the host has no name")}
 	case !filepath.IsAbs(o.hostRoot):
@@ -104,6 +108,11 @@ func (o *options) validate() error {
 		return usageError{fmt.Errorf("--list-interval %v is under 1s", o.listEvery)}
 	case o.verbosity < 0:
 		return usageError{fmt.Errorf("--verbosity %d is negative", o.verbosity)}
+	}
+	for _, pattern := range o.stateRoots {
+		if _, err := path.Match(pattern, ""); err != nil || !path.IsAbs(pattern) {
+			return usageError{fmt.Errorf("--state-root %q is not an absolute path or a glob of one", pattern)}
+		}
 	}
 	return nil
 }
