@@ -94,7 +94,7 @@ static __always_inline int answer_pid(struct pid *pid)
 	struct task_struct *t = (void *)n - bpf_core_field_offset(struct task_struct, pid_links);
 	struct upid *at_host;
 
-	if (!n)
+	if (!n || !BPF_CORE_READ(t, signal, live.counter))     /* not even a zombie is left, or only that */
 		return found.status = GONE;
 	read_task(t, &found.task);
 	at_host = upid_at(pid, host_level);
