@@ -25,8 +25,9 @@ var errArgvTooLong = errors.New("the arguments are too long")
 type argvReader struct {
 	hostProc string
 
-	mu   sync.Mutex // guards the one copy that the program makes
 	objs *bpf.ArgvObjects
+	mu   sync.Mutex // guards the one copy that the program makes, and ours
+	rows bpf.ArgvRows
 }
 
 // newArgvReader never fails: where the program cannot be loaded (before 6.2), every argv is read from the task's
@@ -72,13 +73,12 @@ func (r *argvReader) copied(t *task) ([]string, bool) {
 	if _, err := r.objs.CopyArgv.Run(&ebpf.RunOptions{Context: in, ContextOut: &out}); err != nil {
 		return nil, false
 	}
-	rows, err := ebpf.VariablePointer[bpf.ArgvRows](r.objs.Copied)
-	if out.Status != bpf.ArgvStatusCOPIED || err != nil {
+	if out.Status != bpf.ArgvStatusCOPIED || r.objs.Copied.Get(&r.rows) != nil {
 		return nil, false
 	}
 	args := make([]string, out.Count)
 	for i := range args {
-		row := rows.Args[i][:]
+		row := r.rows.Args[i][:]
 		end := bytes.IndexByte(row, 0)
 		if end < 0 {
 			return nil, false

@@ -89,9 +89,13 @@ func (t *tracker) runtimeEnded(c *container, at time.Time, code *int32) {
 
 // made: the runtime is done, and c is there.
 func (t *tracker) made(c *container, at time.Time) {
-	c.State = hook.Created
-	if c.verb != verbCreate {
+	switch {
+	case c.verb != verbCreate:
 		c.State, c.StartTime = hook.Running, at // the kernel did not tell of its exec
+	case c.State == hook.Created:
+		return // told when its start was held: that came by a shorter road
+	default:
+		c.State = hook.Created
 	}
 	t.tell(c)
 }

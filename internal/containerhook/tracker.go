@@ -185,7 +185,12 @@ func (in execed) apply(t *tracker) {
 	if c == nil || identityOf(c.Init) != identityOf(in.process) || c.begun() {
 		return
 	}
-	c.Init, c.State, c.StartTime = in.process, hook.Running, in.at
+	c.Init = in.process
+	if c.State == hook.Creating { // by run, which does not stop between create and start
+		c.State = hook.Created
+		t.tell(c)
+	}
+	c.State, c.StartTime = hook.Running, in.at
 	t.tell(c)
 }
 

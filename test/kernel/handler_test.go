@@ -26,14 +26,13 @@ const (
 
 // handlers are what a hook can be told to do with an event.
 var handlers = map[string]func(dir string) func(hook.Event){
-	// touch makes a file named for a container when its facts are told the second time, which is while its start is held;
-	// late, so that a process that was not held would not find it. And one with the exit code when it stops.
+	// touch makes a file named for a container when its facts are told, before its start or while that is held; late, so
+	// that a process that was not held would not find it. And one with the exit code when it stops.
 	"touch": func(dir string) func(hook.Event) {
-		created := map[string]int{}
 		return func(e hook.Event) {
 			switch e.State {
 			case hook.Created:
-				if created[e.ID]++; created[e.ID] == 2 && e.Init.PID != 0 && e.Init.Namespaces.Mount != 0 {
+				if e.Init.PID != 0 && e.Init.Namespaces.Mount != 0 {
 					<-time.After(50 * time.Millisecond)
 					touch(dir, e.ID)
 				}

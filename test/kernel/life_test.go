@@ -85,7 +85,7 @@ func checkLife(t *testing.T, a *agent, id, runtime, bundle string, code int32) v
 	t.Helper()
 	c := a.wait(id, v1alpha1.StateStopped)
 	told := a.history(id)
-	if got := transitions(told); got != "Creating → Running → Stopped" && got != "Creating → Created → Running → Stopped" {
+	if got := transitions(told); got != "Creating → Created → Running → Stopped" {
 		t.Errorf("told as %s", got)
 	}
 	for _, earlier := range told {
