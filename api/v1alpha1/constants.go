@@ -43,3 +43,51 @@ const (
 	// ReasonTruncated means that spec.truncated is not empty.
 	ReasonTruncated = "Truncated"
 )
+
+// ReasonAgentLost is why ConditionObserved is Unknown: the node's agent has not been heard of for some minutes.
+const ReasonAgentLost = "AgentLost"
+
+// Reasons of ConditionPodMatched.
+const (
+	// ReasonMatched means True: the pod's status has this container ID.
+	ReasonMatched = "Matched"
+	// ReasonPending means Unknown: the pod is there, and its status does not have the container yet.
+	ReasonPending = "Pending"
+	// ReasonNotKubernetes means False: nothing says that the container belongs to a pod.
+	ReasonNotKubernetes = "NotKubernetes"
+	// ReasonPodGone means False: the pod is gone, or another one has its name.
+	ReasonPodGone = "PodGone"
+	// ReasonNotInPodStatus means False: the container claims a pod that does not know it.
+	ReasonNotInPodStatus = "NotInPodStatus"
+)
+
+// Reasons of ConditionSpecMatched.
+const (
+	// ReasonAsRequested means True: the container has nothing that its pod did not ask for.
+	ReasonAsRequested = "AsRequested"
+	// ReasonDiffers means False; the message names each difference.
+	ReasonDiffers = "Differs"
+)
+
+// Types of a NodeContainerAgent's conditions.
+const (
+	// ConditionReady is True while the agent sees its node's containers, by the hook or by listing. The controller sets
+	// it to Unknown when the agent is lost.
+	ConditionReady = "Ready"
+	// ConditionHooked is True while runtimes are held; where it is False containers are found by listing alone.
+	ConditionHooked = "Hooked"
+)
+
+// Reasons of ConditionReady and ConditionHooked.
+const (
+	// ReasonListed means Ready: the node's containers were listed.
+	ReasonListed = "Listed"
+	// ReasonNotListed means not Ready: the node's containers have not been listed yet.
+	ReasonNotListed = "NotListed"
+	// ReasonHeld means Hooked: runtimes are held at their execs.
+	ReasonHeld = "Held"
+	// ReasonNoRuntime means Hooked, but no runtime was found yet.
+	ReasonNoRuntime = "NoRuntime"
+	// ReasonDegraded means not Hooked; the message says why.
+	ReasonDegraded = "Degraded"
+)

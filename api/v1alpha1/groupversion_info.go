@@ -14,8 +14,11 @@ import (
 // GroupVersion is the group and version of every kind in this package.
 var GroupVersion = schema.GroupVersion{Group: "containerhook.io", Version: "v1alpha1"}
 
-// NodeContainerKind is the kind of a NodeContainer, as in its TypeMeta.
-const NodeContainerKind = "NodeContainer"
+// The kinds, as in their TypeMeta.
+const (
+	NodeContainerKind      = "NodeContainer"
+	NodeContainerAgentKind = "NodeContainerAgent"
+)
 
 var (
 	// SchemeBuilder collects what registers this package's kinds.
@@ -25,7 +28,7 @@ var (
 )
 
 func addKnownTypes(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &NodeContainer{}, &NodeContainerList{})
+	s.AddKnownTypes(GroupVersion, &NodeContainer{}, &NodeContainerList{}, &NodeContainerAgent{}, &NodeContainerAgentList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }
