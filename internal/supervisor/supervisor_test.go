@@ -26,14 +26,15 @@ func TestMain(m *testing.M) {
 	}
 	restarts, hookOff, isWorker := Worker()
 	if isWorker {
-		fmt.Printf("worker %d, hook off: %v, %s\n", restarts, hookOff, strings.Join(os.Args, " "))
+		fmt.Fprintf(os.Stdout, "worker %d, hook off: %v, %s\n", restarts, hookOff, strings.Join(os.Args, " "))
 		plan(restarts)
 		os.Exit(0)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	if err := Run(ctx); err != nil {
-		fmt.Println(err)
+	err := Run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stdout, err)
 		os.Exit(1)
 	}
 }
@@ -64,8 +65,8 @@ var plans = map[string]func(restarts int){
 	"works": func(int) { untilAsked() },
 	"does not listen": func(int) {
 		signal.Ignore(syscall.SIGTERM)
-		fmt.Println("ready")
-		time.Sleep(time.Hour) // not select {}, which Go calls a deadlock
+		fmt.Fprintln(os.Stdout, "ready")
+		<-time.After(time.Hour) // not select {}, which Go calls a deadlock
 	},
 }
 
@@ -73,9 +74,9 @@ var plans = map[string]func(restarts int){
 func untilAsked() {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGTERM)
-	fmt.Println("ready")
+	fmt.Fprintln(os.Stdout, "ready")
 	<-asked
-	fmt.Println("asked to end")
+	fmt.Fprintln(os.Stdout, "asked to end")
 }
 
 // supervised is a supervisor with what it and its workers print.
