@@ -83,8 +83,9 @@ func (g *gate) unmark(f *os.File, events uint64) error {
 }
 
 // run reads events until ctx ends, one by one, and gives each exec to inspect, which must not block: the deadline runs.
-// Every event is answered, whatever inspect does. When run returns the gate is closed.
-func (g *gate) run(ctx context.Context, inspect func(*held)) error {
+// Every event is answered, whatever inspect does. It calls lost when the kernel had no room for an event. When run returns
+// the gate is closed.
+func (g *gate) run(ctx context.Context, inspect func(*held), lost func()) error {
 	stop := context.AfterFunc(ctx, func() { g.Close() })
 	defer stop()
 	defer g.Close()
@@ -94,7 +95,7 @@ func (g *gate) run(ctx context.Context, inspect func(*held)) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, errOverflow):
-			g.metrics.missed("overflow")
+			lost()
 		case err != nil:
 			return fmt.Errorf("read a fanotify event: %w", err)
 		case h.event.MatchMask(execPermission):

@@ -76,7 +76,7 @@ func TestHeartbeatsAreAnsweredAndOverflowsCounted(t *testing.T) {
 	g, kernel := socketGate(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
-	go func() { ended <- g.run(ctx, func(*held) { t.Error("a heartbeat was inspected") }) }()
+	go func() { ended <- g.run(ctx, func(*held) { t.Error("a heartbeat was inspected") }, nil) }()
 
 	send(t, kernel, unix.FAN_Q_OVERFLOW, unix.FAN_NOFD)
 	fd := eventFD(t)
@@ -107,7 +107,7 @@ func TestGateAnswersAndEndsWhenDescriptorsRunOut(t *testing.T) {
 	fd := eventFD(t)
 	g.lastFD = fd - 1
 	ended := make(chan error)
-	go func() { ended <- g.run(context.Background(), func(*held) {}) }()
+	go func() { ended <- g.run(context.Background(), func(*held) {}, nil) }()
 	send(t, kernel, unix.FAN_OPEN_PERM, fd)
 	if got := answer(t, kernel); got.Fd != fd {
 		t.Errorf("answered %d, not %d", got.Fd, fd)
@@ -123,7 +123,7 @@ func TestGateAnswersAndEndsWhenDescriptorsRunOut(t *testing.T) {
 func TestGateEndsWhereTheGroupFails(t *testing.T) {
 	g, kernel := socketGate(t)
 	kernel.Close()
-	if err := g.run(context.Background(), func(*held) {}); err == nil {
+	if err := g.run(context.Background(), func(*held) {}, nil); err == nil {
 		t.Error("run ended without an error")
 	}
 }

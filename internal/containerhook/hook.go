@@ -162,7 +162,7 @@ func (h *Hook) hold(ctx context.Context, group *errgroup.Group) error {
 	if err := h.gate.mark(h.beat.file, unix.FAN_OPEN_PERM); err != nil {
 		return fmt.Errorf("mark the heartbeat file: %w", err)
 	}
-	group.Go(func() error { return h.gate.run(ctx, func(held *held) { h.inspect(ctx, held) }) })
+	group.Go(func() error { return h.gate.run(ctx, func(held *held) { h.inspect(ctx, held) }, func() { h.wantListing("overflow") }) })
 	group.Go(func() error { return h.life.run(ctx, h.sender(ctx)) })
 	group.Go(func() error { return h.beat.run(ctx) })
 	select {
@@ -206,9 +206,7 @@ func (h *Hook) track(ctx context.Context) error {
 			if isStart {
 				close(s.done)
 			}
-			for range t.missed {
-				h.metrics.missed("unseen")
-			}
+			h.metrics.missed.Add(float64(t.missed))
 			t.missed = 0
 		}
 	}
@@ -226,7 +224,7 @@ func (h *Hook) sender(ctx context.Context) func(input) {
 
 // wantListing has the node listed soon, and counts why. Safe for concurrent use; never blocks.
 func (h *Hook) wantListing(why string) {
-	h.metrics.missed(why)
+	h.metrics.gap(why)
 	select {
 	case h.relist <- why:
 	default: // one is wanted already

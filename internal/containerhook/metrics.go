@@ -12,7 +12,8 @@ type metrics struct {
 	hold     prometheus.Histogram
 	late     prometheus.Counter
 	lookups  *prometheus.CounterVec
-	losses   *prometheus.CounterVec
+	missed   prometheus.Counter
+	gaps     *prometheus.CounterVec
 	runtimes prometheus.Gauge
 }
 
@@ -30,12 +31,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Permission events that were allowed because their deadline was over."}),
 		lookups: counters("lookup_failures_total",
 			"Held tasks of which something could not be read, by what that was.", "what"),
-		losses: counters("missed_containers_total",
-			"Containers that the hook did not see and the listing found, and reasons to list, by reason.", "reason"),
+		missed: prometheus.NewCounter(prometheus.CounterOpts{Name: "containerhook_missed_containers_total",
+			Help: "Containers that the hook should have seen and a listing found."}),
+		gaps: counters("gaps_total",
+			"Times in which the hook may have missed something, each of which has the node listed again, by reason.", "reason"),
 		runtimes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "containerhook_marked_runtimes",
 			Help: "Runtime binaries (inodes) that are marked."}),
 	}
-	r.MustRegister(m.events, m.hold, m.late, m.lookups, m.losses, m.runtimes)
+	r.MustRegister(m.events, m.hold, m.late, m.lookups, m.missed, m.gaps, m.runtimes)
 	return m
 }
 
@@ -54,5 +57,5 @@ func (m *metrics) answered(result string, after time.Duration, err error) {
 	}
 }
 
-func (m *metrics) unread(what string)   { m.lookups.WithLabelValues(what).Inc() }
-func (m *metrics) missed(reason string) { m.losses.WithLabelValues(reason).Inc() }
+func (m *metrics) unread(what string) { m.lookups.WithLabelValues(what).Inc() }
+func (m *metrics) gap(reason string)  { m.gaps.WithLabelValues(reason).Inc() }

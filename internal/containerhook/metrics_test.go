@@ -14,7 +14,7 @@ func TestMetricsAreNamedAsPrometheusAdvises(t *testing.T) {
 	m := newMetrics(registry)
 	m.answered("late", time.Millisecond, nil) // one of each, so that each is there
 	m.unread("argv")
-	m.missed("unseen")
+	m.gap("overflow")
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil {
 		t.Fatal(err)
@@ -23,7 +23,7 @@ func TestMetricsAreNamedAsPrometheusAdvises(t *testing.T) {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 	families, err := registry.Gather()
-	if err != nil || len(families) != 6 {
+	if err != nil || len(families) != 7 {
 		t.Fatalf("%d metrics, %v", len(families), err)
 	}
 	for _, f := range families {
