@@ -97,6 +97,48 @@ verify-bpf: ## Fail where the compiled BPF is not what Debian 12's clang makes o
 lint: $(LINT) ## Run golangci-lint, with kube-api-linter.
 	@$(LINT) run
 
+##@ Deliver
+
+# The image's name; its tag is VERSION. What is in it has the time of the commit.
+IMAGE ?= ghcr.io/containerhook/containerhook
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+PLATFORMS := linux/amd64 linux/arm64
+LABEL := -label=org.opencontainers.image.
+
+.PHONY: image
+image: $(PLATFORMS:%=bin/image/%) ## Make bin/containerhook.tar, an OCI image for amd64 and arm64, without docker; twice the same.
+	@go run ./hack/image -o bin/containerhook.tar -name $(IMAGE):$(VERSION) -created $(SOURCE_DATE_EPOCH) -entrypoint /agent \
+		$(LABEL)title=containerhook '$(LABEL)description=Every container on every node as a Kubernetes object' \
+		$(LABEL)version=$(VERSION) $(LABEL)revision=$$(git rev-parse HEAD) $(LABEL)licenses=Apache-2.0 \
+		$(LABEL)source=https://github.com/containerhook/containerhook \
+		$(foreach p,$(PLATFORMS),$(p)=bin/image/$(p)) | tee bin/containerhook.digest
+
+# Every command of cmd/ is in it. Nothing of the machine that builds is: no path, no C library, no instruction set.
+.PHONY: $(PLATFORMS:%=bin/image/%)
+$(PLATFORMS:%=bin/image/%): bin/image/%:
+	@rm -rf $@ && mkdir -p $@ && cp LICENSE $@/
+	@GOOS=$(word 1,$(subst /, ,$*)) GOARCH=$(word 2,$(subst /, ,$*)) GOAMD64=v1 GOARM64=v8.0 CGO_ENABLED=0 GOFLAGS= \
+		go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $@/ ./cmd/...
+
+.PHONY: sbom
+sbom: bin/chart/cyclonedx-gomod ## Make bin/sbom/*.cdx.json: what each binary of the image is made of (CycloneDX).
+	@mkdir -p bin/sbom && for dir in cmd/*/; do \
+		$< app -json -licenses -noserial -packages=false -main $$dir -output bin/sbom/$$(basename $$dir).cdx.json .; done
+
+# The tools of the chart and of the bill of materials, with the versions of tools/chart/go.mod.
+bin/chart/helm3: TOOL_PACKAGE = helm.sh/helm/v3/cmd/helm
+bin/chart/helm4: TOOL_PACKAGE = helm.sh/helm/v4/cmd/helm
+bin/chart/helm-unittest: TOOL_PACKAGE = github.com/helm-unittest/helm-unittest/cmd/helm-unittest
+bin/chart/kubeconform: TOOL_PACKAGE = github.com/yannh/kubeconform/cmd/kubeconform
+bin/chart/cyclonedx-gomod: TOOL_PACKAGE = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+
+bin/chart/%: tools/chart/go.mod tools/chart/go.sum
+	@echo "building $@, once"
+	@CGO_ENABLED=0 go build -modfile=tools/chart/go.mod -trimpath -o $@ -ldflags "-s -w \
+		-X helm.sh/helm/v3/internal/version.version=$$(go list -modfile=tools/chart/go.mod -m -f '{{.Version}}' helm.sh/helm/v3) \
+		-X helm.sh/helm/v4/internal/version.version=$$(go list -modfile=tools/chart/go.mod -m -f '{{.Version}}' helm.sh/helm/v4)" \
+		$(TOOL_PACKAGE)
+
 ##@ Develop
 
 .PHONY: fmt
@@ -108,8 +150,8 @@ vet: ## Run go vet.
 	@go vet ./...
 
 .PHONY: update-api
-update-api: ## Generate the deep copies of api/.
-	@$(TOOL) controller-gen object:headerFile=hack/boilerplate.go.txt paths=./api/...
+update-api: ## Generate the deep copies and the apply configurations of api/.
+	@$(TOOL) controller-gen object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt paths=./api/v1alpha1
 
 .PHONY: update-bpf
 update-bpf: ## Compile bpf/*.c for amd64 and arm64 with clang, and generate its Go types.
