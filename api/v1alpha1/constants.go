@@ -15,7 +15,8 @@ const (
 
 // Types of a NodeContainer's conditions. The node's agent writes the first two, the controller the other two.
 const (
-	// ConditionObserved is True while an agent follows the container, Unknown when its node's agent is lost.
+	// ConditionObserved is True while an agent follows the container. The controller sets it to Unknown when the agent is
+	// lost, back to True when it is heard of again, and to False when the node has booted since.
 	ConditionObserved = "Observed"
 	// ConditionFactsComplete is False where spec lacks something that the agent could not read or had to cut.
 	ConditionFactsComplete = "FactsComplete"
@@ -32,6 +33,8 @@ const (
 	// ReasonListing means that the container was found in its runtime's state on disk: it was there before the agent,
 	// or the hook had missed it.
 	ReasonListing = "Listing"
+	// ReasonRebooted means False: the node has booted since, and nothing of the container is left.
+	ReasonRebooted = "Rebooted"
 )
 
 // Reasons of ConditionFactsComplete.
@@ -44,7 +47,8 @@ const (
 	ReasonTruncated = "Truncated"
 )
 
-// ReasonAgentLost is why ConditionObserved is Unknown: the node's agent has not been heard of for some minutes.
+// ReasonAgentLost is why ConditionObserved of a NodeContainer, and ConditionReady of its NodeContainerAgent, are Unknown:
+// the node's agent has not been heard of for some minutes.
 const ReasonAgentLost = "AgentLost"
 
 // Reasons of ConditionPodMatched.

@@ -2,6 +2,7 @@
 // apimachinery only, so that any controller can take it.
 //
 // +kubebuilder:object:generate=true
+// +kubebuilder:ac:generate=true
 // +groupName=containerhook.io
 package v1alpha1
 
@@ -13,6 +14,9 @@ import (
 
 // GroupVersion is the group and version of every kind in this package.
 var GroupVersion = schema.GroupVersion{Group: "containerhook.io", Version: "v1alpha1"}
+
+// SchemeGroupVersion is GroupVersion, by the name that generated code knows.
+var SchemeGroupVersion = GroupVersion
 
 // The kinds, as in their TypeMeta.
 const (
