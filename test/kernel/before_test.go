@@ -190,8 +190,8 @@ func TestWhatRanBeforeTheAgentIsToldAsTheHookTellsIt(t *testing.T) {
 		n.must(c.runtime, "start", c.id)
 		for _, a := range []*agent{hooked, listed} {
 			a.wait(c.id, v1alpha1.StateRunning)
-			n.try(c.runtime, "kill", c.id, "TERM")
 		}
+		n.must(c.runtime, "kill", c.id, "TERM")
 		for _, a := range []*agent{hooked, listed} {
 			if end := a.wait(c.id, v1alpha1.StateStopped); end.Status.ExitCode == nil || *end.Status.ExitCode != 0 {
 				t.Errorf("%s: the exit code is %v", c.id, end.Status.ExitCode)
