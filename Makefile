@@ -62,6 +62,16 @@ test-kernel: ## Run the tests on this kernel, with private copies of runc, crun 
 	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
 	@$(RING) -name kernel -v -- go test -json -race -count=1 -timeout 30m $(KERNEL_TESTS)
 
+# An API server for tests. KUBEBUILDER_ASSETS can name a folder that has one.
+.PHONY: test-api
+test-api: ## Run the tests against a real kube-apiserver; the first time it is built, some ten minutes.
+	@[[ -n "$$KUBEBUILDER_ASSETS" ]] || test/kubernetes/build.sh etcd controlplane
+	@$(RING) -name api -- go test -json -race -count=1 -timeout 20m ./test/api/...
+
+.PHONY: kubernetes
+kubernetes: ## Build Kubernetes and containerd into .cache/kubernetes. PARTS="etcd controlplane" is what test-api needs.
+	@test/kubernetes/build.sh $(PARTS)
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (60s).
 	@hack/fuzz.sh $(FUZZTIME)
@@ -81,8 +91,8 @@ verify-mod: ## Fail where go.mod or go.sum is not tidy.
 	@go mod tidy -diff
 
 .PHONY: verify-api
-verify-api: update-api ## Fail where the generated code of api/ is not what is committed.
-	@$(call unchanged,api)
+verify-api: update-api ## Fail where what is generated of api/ is not what is committed.
+	@$(call unchanged,api config/crd)
 
 .PHONY: verify-bpf
 verify-bpf: ## Fail where the compiled BPF is not what Debian 12's clang makes of bpf/*.c.
@@ -129,6 +139,7 @@ sbom: bin/chart/cyclonedx-gomod ## Make bin/sbom/*.cdx.json: what each binary of
 bin/chart/helm3: TOOL_PACKAGE = helm.sh/helm/v3/cmd/helm
 bin/chart/helm4: TOOL_PACKAGE = helm.sh/helm/v4/cmd/helm
 bin/chart/helm-unittest: TOOL_PACKAGE = github.com/helm-unittest/helm-unittest/cmd/helm-unittest
+bin/chart/helm-docs: TOOL_PACKAGE = github.com/norwoodj/helm-docs/cmd/helm-docs
 bin/chart/kubeconform: TOOL_PACKAGE = github.com/yannh/kubeconform/cmd/kubeconform
 bin/chart/cyclonedx-gomod: TOOL_PACKAGE = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 
@@ -150,8 +161,9 @@ vet: ## Run go vet.
 	@go vet ./...
 
 .PHONY: update-api
-update-api: ## Generate the deep copies and the apply configurations of api/.
-	@$(TOOL) controller-gen object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt paths=./api/v1alpha1
+update-api: ## Generate the deep copies, the apply configurations and the CRDs of api/.
+	@$(TOOL) controller-gen object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt \
+		crd output:crd:dir=config/crd/bases paths=./api/v1alpha1
 
 .PHONY: update-bpf
 update-bpf: ## Compile bpf/*.c for amd64 and arm64 with clang, and generate its Go types.
