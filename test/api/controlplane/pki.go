@@ -68,11 +68,11 @@ func (a *authority) issueKey(name string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("marshal key: %w", err)
 	}
-	return key, writePEM(a.path(name+".key"), "PRIVATE KEY", der)
+	return key, writePEM(a.path(name+".key"), "EC PRIVATE KEY", der)
 }
 
 func (a *authority) sign(c *x509.Certificate, key *ecdsa.PrivateKey) ([]byte, error) {
