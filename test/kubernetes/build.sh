@@ -17,7 +17,10 @@ cache=$(cd ../.. && pwd)/.cache/kubernetes
 kubernetes=$(version k8s.io/kubernetes)
 out=$cache/$kubernetes
 containerd=github.com/containerd/containerd/v2
+sources=$(cat go.mod go.sum build.sh ./*/*.go | sha256sum)
 mkdir -p "$out"
+exec {lock}>"$cache/.lock"
+flock "$lock" # another one may be building the same
 
 (($#)) || set -- controlplane etcd node containerd
 
@@ -37,7 +40,6 @@ for part in "$@"; do
     *) echo "kubernetes: no part $part" >&2 && exit 2 ;;
   esac
 
-  sources=$(cat go.mod go.sum build.sh "$part"/*.go 2>/dev/null | sha256sum)
   [[ $(cat "$out/.$part" 2>/dev/null) != "$sources" ]] || continue
   echo "kubernetes: building $part of $kubernetes: once"
   started=$SECONDS
