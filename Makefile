@@ -76,6 +76,11 @@ kubernetes: ## Build Kubernetes and containerd into .cache/kubernetes. PARTS="et
 fuzz: ## Run each fuzz target for FUZZTIME (60s).
 	@hack/fuzz.sh $(FUZZTIME)
 
+.PHONY: bench-hook
+bench-hook: build ## As root: measure what the agent costs; some minutes, nothing else should run. ARGS="-h" lists options.
+	@hack/deps.sh $(TEST_DEPS) runc crun
+	@go run ./test/bench $(ARGS)
+
 ##@ Check
 
 .PHONY: verify
@@ -149,6 +154,27 @@ bin/chart/%: tools/chart/go.mod tools/chart/go.sum
 		-X helm.sh/helm/v3/internal/version.version=$$(go list -modfile=tools/chart/go.mod -m -f '{{.Version}}' helm.sh/helm/v3) \
 		-X helm.sh/helm/v4/internal/version.version=$$(go list -modfile=tools/chart/go.mod -m -f '{{.Version}}' helm.sh/helm/v4)" \
 		$(TOOL_PACKAGE)
+
+bin/chart/rules: tools/rules/go.mod tools/rules/go.sum tools/rules/main.go
+	@cd tools/rules && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../../$@ .
+
+CHART_TOOLS := $(addprefix bin/chart/,helm3 helm4 helm-unittest kubeconform rules)
+
+.PHONY: test-chart
+test-chart: $(CHART_TOOLS) ## Test the chart with both Helms, against Kubernetes' own schemas; no cluster.
+	@$(RING) -name chart -- go test -json -count=1 ./test/chart
+
+.PHONY: update-chart
+update-chart: bin/chart/helm-docs ## Copy what the chart has of config/, and make its README.
+	@rm -rf charts/containerhook/files/{crds,rbac,policy} && mkdir charts/containerhook/files/{crds,rbac,policy}
+	@cp config/crd/bases/*.yaml charts/containerhook/files/crds/
+	@cp config/rbac/{agent,controller,viewer}.yaml charts/containerhook/files/rbac/
+	@cp config/policy/agent.yaml charts/containerhook/files/policy/
+	@$< --chart-search-root charts --log-level warning
+
+.PHONY: verify-chart
+verify-chart: update-chart ## Fail where the chart's copies of config/ or its README are not what is committed.
+	@$(call unchanged,charts)
 
 ##@ Develop
 
