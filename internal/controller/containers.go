@@ -1,0 +1,193 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
+)
+
+// quietFor is how long nothing is written of a container that no pod's status has yet: most have it by then.
+const quietFor = 5 * time.Second
+
+// containers reconciles one NodeContainer at a time: match, drift, reboot, retire.
+type containers struct {
+	client  client.Client // reads from the cache
+	live    client.Reader // reads from the API server
+	trust   *trust
+	options *Options
+	metrics *metrics
+}
+
+func (r *containers) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	var c v1alpha1.NodeContainer
+	if err := r.client.Get(ctx, request.NamespacedName, &c); err != nil || !c.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	var node corev1.Node
+	err := r.client.Get(ctx, client.ObjectKey{Name: c.Spec.NodeName}, &node)
+	if client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, fmt.Errorf("get node %q: %w", c.Spec.NodeName, err)
+	}
+	now := time.Now()
+	if outlivedByNode(&c, &node) {
+		return ctrl.Result{}, r.endUnseen(ctx, &c, now)
+	}
+	pods, err := r.podsOf(ctx, &c)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	found, pod := match(&c, pods, now)
+	due, reason := retire(&c, found, r.options, now)
+	if !due.IsZero() && !due.After(now) {
+		return r.delete(ctx, &c, reason)
+	}
+	if found.reason == v1alpha1.ReasonPending && now.Sub(bornAt(&c)) < quietFor {
+		return ctrl.Result{RequeueAfter: quietFor}, nil
+	}
+	if err := r.tell(ctx, &c, found, pod, now); err != nil {
+		return ctrl.Result{}, err
+	}
+	if err := r.deleteExcess(ctx, &c); err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: next(&c, found, due, now)}, nil
+}
+
+// next is how long from now time alone changes what is to be done: never where it is zero.
+func next(c *v1alpha1.NodeContainer, found finding, due, now time.Time) time.Duration {
+	pending := bornAt(c).Add(pendingFor)
+	switch {
+	case found.reason == v1alpha1.ReasonPending && (due.IsZero() || pending.Before(due)):
+		return max(pending.Sub(now), time.Second)
+	case !due.IsZero():
+		return due.Sub(now)
+	}
+	return 0
+}
+
+// podsOf returns the pods that may account for c: those with its ID, and those that it claims by UID or by name.
+func (r *containers) podsOf(ctx context.Context, c *v1alpha1.NodeContainer) ([]corev1.Pod, error) {
+	var pods []corev1.Pod
+	for field, value := range map[string]string{podByContainerID: c.Spec.ContainerID, podByUID: c.Spec.Pod.UID} {
+		if value == "" {
+			continue
+		}
+		var list corev1.PodList
+		if err := r.client.List(ctx, &list, client.MatchingFields{field: value}, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, fmt.Errorf("list pods by %s %q: %w", field, value, err)
+		}
+		pods = append(pods, list.Items...)
+	}
+	if c.Spec.Pod.Name == "" {
+		return pods, nil
+	}
+	var named corev1.Pod
+	err := r.client.Get(ctx, client.ObjectKey{Namespace: c.Spec.Pod.Namespace, Name: c.Spec.Pod.Name}, &named)
+	switch {
+	case apierrors.IsNotFound(err):
+		return pods, nil
+	case err != nil:
+		return nil, fmt.Errorf("get pod of %q: %w", c.Name, err)
+	}
+	return append(pods, named), nil
+}
+
+// tell writes PodMatched, and SpecMatched of a container with a pod, where they changed. What is said of the spec of a
+// container that stopped stays: its pod may ask for something else by now.
+func (r *containers) tell(ctx context.Context, c *v1alpha1.NodeContainer, found finding, pod *corev1.Pod, now time.Time) error {
+	podMatched, changed := condition(c.Status.Conditions, v1alpha1.ConditionPodMatched, found, now)
+	status := apply.NodeContainerStatus().WithConditions(podMatched)
+
+	before := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionSpecMatched)
+	var judged finding
+	switch {
+	case pod != nil && (before == nil || c.Status.State != v1alpha1.StateStopped):
+		judged = drift(c, pod)
+	case before != nil:
+		judged = finding{before.Status, before.Reason, before.Message}
+	}
+	if judged.reason != "" {
+		specMatched, differs := condition(c.Status.Conditions, v1alpha1.ConditionSpecMatched, judged, now)
+		status.WithConditions(specMatched)
+		changed = changed || differs
+	}
+	if !changed {
+		return nil
+	}
+	return applyStatus(ctx, r.client, c, ownerOfMatch, status)
+}
+
+// endUnseen says that c ended with an earlier boot of its node. It is retired as any other that stopped.
+func (r *containers) endUnseen(ctx context.Context, c *v1alpha1.NodeContainer, now time.Time) error {
+	observed, _ := condition(c.Status.Conditions, v1alpha1.ConditionObserved, finding{
+		metav1.ConditionFalse, v1alpha1.ReasonRebooted, "",
+	}, now)
+	return applyStatus(ctx, r.client, c, ownerOfObserved, apply.NodeContainerStatus().
+		WithState(v1alpha1.StateStopped).WithReason(v1alpha1.StopExitUnseen).WithConditions(observed))
+}
+
+// deleteExcess deletes what is one too many of those that stopped with the name of c.
+func (r *containers) deleteExcess(ctx context.Context, c *v1alpha1.NodeContainer) error {
+	if c.Status.State != v1alpha1.StateStopped {
+		return nil
+	}
+	var list v1alpha1.NodeContainerList
+	if err := r.client.List(ctx, &list, client.MatchingFields{stoppedByName: nameOf(c)}, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list stopped containers of %q: %w", nameOf(c), err)
+	}
+	for _, old := range excess(list.Items, r.options.KeepStoppedPerName) {
+		if _, err := r.delete(ctx, &old, deletedTooMany); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// delete deletes c as it was seen, unless the grounds for it are in doubt: then it is tried again.
+func (r *containers) delete(ctx context.Context, c *v1alpha1.NodeContainer, reason string) (ctrl.Result, error) {
+	doubt := r.trust.check(ctx)
+	if doubt == nil && reason == deletedPodGone {
+		doubt = r.podIsThere(ctx, c)
+	}
+	if doubt != nil {
+		log.FromContext(ctx).V(1).Info("Kept what would be deleted", "reason", reason, "doubt", doubt.Error())
+		return ctrl.Result{RequeueAfter: retryDistrust}, nil
+	}
+	err := r.client.Delete(ctx, c, client.Preconditions{UID: &c.UID, ResourceVersion: &c.ResourceVersion})
+	switch {
+	case apierrors.IsNotFound(err):
+		return ctrl.Result{}, nil
+	case apierrors.IsConflict(err): // it changed: what changed comes by the watch
+		return ctrl.Result{RequeueAfter: time.Second}, nil
+	case err != nil:
+		return ctrl.Result{}, fmt.Errorf("delete %q: %w", c.Name, err)
+	}
+	r.metrics.deleted.WithLabelValues(reason).Inc()
+	return ctrl.Result{}, nil
+}
+
+// podIsThere asks the API server itself for the pod of c. It returns nil where the pod is surely gone.
+func (r *containers) podIsThere(ctx context.Context, c *v1alpha1.NodeContainer) error {
+	var pod corev1.Pod
+	err := r.live.Get(ctx, client.ObjectKey{Namespace: c.Spec.Pod.Namespace, Name: c.Spec.Pod.Name}, &pod)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return err
+	case !isClaimed(&pod, c.Spec.Pod):
+		return nil
+	}
+	return fmt.Errorf("the pod is there, and the cache does not know it")
+}

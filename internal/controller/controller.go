@@ -1,0 +1,175 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/client-go/util/flowcontrol"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+)
+
+// Options are the figures of the policies. All are required; DefaultOptions has those of the flags.
+type Options struct {
+	StoppedTTL          time.Duration // how long a stopped container with a pod is kept
+	UnmatchedStoppedTTL time.Duration // how long one without a pod is kept
+	KeepStoppedPerName  int           // how many stopped ones of one node and name are kept
+	MaxObjects          int           // from how many NodeContainers on agents make no new ones
+	NodeGoneAfter       time.Duration // how long a Node must be absent, and its agent silent, to be gone
+	AgentLostAfter      time.Duration // how long an agent must be silent to be lost
+	MassOutagePercent   int           // of how many lost agents on nothing is said of their containers
+}
+
+// DefaultOptions returns the figures that a cluster of 5,000 nodes does well with, and a small one too.
+func DefaultOptions() Options {
+	return Options{
+		StoppedTTL:          5 * time.Minute,
+		UnmatchedStoppedTTL: time.Hour,
+		KeepStoppedPerName:  10,
+		MaxObjects:          100_000,
+		NodeGoneAfter:       90 * time.Second, // longer than the minute between two heartbeats
+		AgentLostAfter:      5 * time.Minute,
+		MassOutagePercent:   30,
+	}
+}
+
+// Validate returns an error where a figure makes no sense.
+func (o *Options) Validate() error {
+	switch {
+	case o.StoppedTTL < 0, o.UnmatchedStoppedTTL < 0:
+		return errors.New("a TTL is negative")
+	case o.KeepStoppedPerName < 1, o.MaxObjects < 1:
+		return errors.New("a number of objects is under 1")
+	case o.NodeGoneAfter <= 0, o.AgentLostAfter <= 0:
+		return errors.New("a time to wait is not positive")
+	case o.MassOutagePercent < 0, o.MassOutagePercent > 100:
+		return errors.New("a percentage is not between 0 and 100")
+	}
+	return nil
+}
+
+// +kubebuilder:rbac:groups="",resources=nodes;pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups=containerhook.io,resources=nodecontainers,verbs=get;list;watch;delete;deletecollection
+// +kubebuilder:rbac:groups=containerhook.io,resources=nodecontaineragents,verbs=get;list;watch;patch;delete
+// +kubebuilder:rbac:groups=containerhook.io,resources=nodecontainers/status;nodecontaineragents/status,verbs=patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+
+// Setup adds the controllers to mgr, which must have been made with CacheOptions, and their figures to registry.
+func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer, o Options) error {
+	figures, err := newMetrics(registry)
+	if err != nil {
+		return err
+	}
+	for _, index := range indexes {
+		if err := mgr.GetFieldIndexer().IndexField(ctx, index.object, index.field, index.values); err != nil {
+			return fmt.Errorf("index %T by %s: %w", index.object, index.field, err)
+		}
+	}
+	cached, live := mgr.GetClient(), mgr.GetAPIReader()
+	grounds := &trust{live: live, cached: cached}
+	err = ctrl.NewControllerManagedBy(mgr).Named("containers").
+		For(&v1alpha1.NodeContainer{}).
+		Watches(&corev1.Pod{}, containersOfPod(cached), builder.WithPredicates(changed())).
+		Watches(&corev1.Node{}, containersOfNode(cached), builder.WithPredicates(booted())).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
+		Complete(&containers{client: cached, live: live, trust: grounds, options: &o, metrics: figures})
+	if err != nil {
+		return fmt.Errorf("add controller of containers: %w", err)
+	}
+	err = ctrl.NewControllerManagedBy(mgr).Named("nodes").
+		For(&corev1.Node{}, builder.WithPredicates(comesOrGoes(true))).
+		Watches(&v1alpha1.NodeContainerAgent{}, &handler.EnqueueRequestForObject{}).
+		Watches(&v1alpha1.NodeContainer{}, nodeOfContainer(), builder.WithPredicates(comesOrGoes(false))).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 1}).
+		Complete(&nodes{
+			client: cached, live: live, trust: grounds, options: &o, metrics: figures,
+			events:   mgr.GetEventRecorder("containerhook-controller"),
+			marks:    flowcontrol.NewTokenBucketRateLimiter(markQPS, markBurst),
+			absences: make(map[string]absence), pulses: make(map[string]pulse),
+		})
+	if err != nil {
+		return fmt.Errorf("add controller of nodes: %w", err)
+	}
+	return mgr.Add(&breaker{client: cached, options: &o, metrics: figures})
+}
+
+// containersOfPod asks for every container that may be of a pod.
+func containersOfPod(cached client.Reader) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+		pod := o.(*corev1.Pod)
+		var requests []reconcile.Request
+		for _, uid := range uidsOf(pod) {
+			requests = append(requests, requestsFor(ctx, cached, containerByPodUID, uid)...)
+		}
+		for _, id := range containerIDs(pod) {
+			requests = append(requests, requestsFor(ctx, cached, containerByID, id)...)
+		}
+		return requests
+	})
+}
+
+func containersOfNode(cached client.Reader) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+		return requestsFor(ctx, cached, containerByNode, o.GetName())
+	})
+}
+
+func requestsFor(ctx context.Context, cached client.Reader, field, value string) []reconcile.Request {
+	var list v1alpha1.NodeContainerList
+	if err := cached.List(ctx, &list, client.MatchingFields{field: value}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil // the cache is stopping
+	}
+	var requests []reconcile.Request
+	for i := range list.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	}
+	return requests
+}
+
+func nodeOfContainer() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: o.(*v1alpha1.NodeContainer).Spec.NodeName}}}
+	})
+}
+
+// changed lets a pod pass in which something changed that the cache keeps.
+func changed() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, after := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
+		return before.UID != after.UID || !equality.Semantic.DeepEqual(before.Annotations, after.Annotations) ||
+			!equality.Semantic.DeepEqual(before.Spec, after.Spec) || !equality.Semantic.DeepEqual(before.Status, after.Status)
+	}}
+}
+
+// booted lets a Node pass that has another boot ID than before, or was not known.
+func booted() predicate.Predicate {
+	return predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			return e.ObjectOld.(*corev1.Node).Status.NodeInfo.BootID != e.ObjectNew.(*corev1.Node).Status.NodeInfo.BootID
+		},
+		DeleteFunc: func(event.DeleteEvent) bool { return false },
+	}
+}
+
+// comesOrGoes lets pass what is new, and where goes is true what was deleted.
+func comesOrGoes(goes bool) predicate.Predicate {
+	return predicate.Funcs{
+		UpdateFunc: func(event.UpdateEvent) bool { return false },
+		DeleteFunc: func(event.DeleteEvent) bool { return goes },
+	}
+}

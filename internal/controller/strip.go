@@ -1,0 +1,116 @@
+package controller
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+)
+
+func stripNode(n *corev1.Node) {
+	n.ObjectMeta = identity(n.ObjectMeta)
+	n.Spec = corev1.NodeSpec{}
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, LastHeartbeatTime: metav1.NewTime(reportedAt(n))}
+	n.Status = corev1.NodeStatus{
+		Conditions: []corev1.NodeCondition{ready},
+		NodeInfo:   corev1.NodeSystemInfo{BootID: n.Status.NodeInfo.BootID},
+	}
+}
+
+func stripAgent(a *v1alpha1.NodeContainerAgent) {
+	a.ObjectMeta = identity(a.ObjectMeta)
+	a.Status = v1alpha1.NodeContainerAgentStatus{Conditions: a.Status.Conditions, HeartbeatTime: a.Status.HeartbeatTime}
+}
+
+func stripContainer(c *v1alpha1.NodeContainer) {
+	c.ObjectMeta = identity(c.ObjectMeta)
+	spec, status := c.Spec, c.Status
+	c.Spec = v1alpha1.NodeContainerSpec{
+		NodeName: spec.NodeName, BootID: spec.BootID, ContainerID: spec.ContainerID, Name: spec.Name, Type: spec.Type,
+		Pod: spec.Pod, Image: spec.Image, User: v1alpha1.ContainerUser{UID: spec.User.UID},
+		Capabilities: spec.Capabilities,
+		Security: v1alpha1.ContainerSecurity{
+			Privileged: spec.Security.Privileged, UserNamespace: spec.Security.UserNamespace,
+			ReadOnlyRootFilesystem: spec.Security.ReadOnlyRootFilesystem,
+		},
+	}
+	for _, m := range spec.Mounts {
+		if m.Source != "" {
+			c.Spec.Mounts = append(c.Spec.Mounts, m)
+		}
+	}
+	c.Status = v1alpha1.NodeContainerStatus{
+		Conditions: status.Conditions, State: status.State, HostNamespaces: status.HostNamespaces,
+		CreateTime: status.CreateTime, FinishTime: status.FinishTime,
+	}
+}
+
+func stripPod(p *corev1.Pod) {
+	hash, mirror := p.Annotations[configHash]
+	p.ObjectMeta = identity(p.ObjectMeta)
+	if mirror {
+		p.Annotations = map[string]string{configHash: hash}
+	}
+	spec, status := p.Spec, p.Status
+	p.Spec = corev1.PodSpec{
+		NodeName: spec.NodeName, HostNetwork: spec.HostNetwork, HostPID: spec.HostPID, HostIPC: spec.HostIPC,
+		HostUsers: spec.HostUsers, InitContainers: stripped(spec.InitContainers), Containers: stripped(spec.Containers),
+	}
+	if s := spec.SecurityContext; s != nil {
+		p.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: s.RunAsUser, RunAsNonRoot: s.RunAsNonRoot}
+	}
+	for _, e := range spec.EphemeralContainers {
+		common := corev1.EphemeralContainerCommon(strippedContainer(corev1.Container(e.EphemeralContainerCommon)))
+		p.Spec.EphemeralContainers = append(p.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: common})
+	}
+	for _, v := range spec.Volumes {
+		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: v.Name, VolumeSource: corev1.VolumeSource{HostPath: v.HostPath, Image: v.Image}})
+	}
+	p.Status = corev1.PodStatus{
+		InitContainerStatuses:      strippedStatuses(status.InitContainerStatuses),
+		ContainerStatuses:          strippedStatuses(status.ContainerStatuses),
+		EphemeralContainerStatuses: strippedStatuses(status.EphemeralContainerStatuses),
+	}
+}
+
+func stripped(containers []corev1.Container) []corev1.Container {
+	var kept []corev1.Container
+	for _, c := range containers {
+		kept = append(kept, strippedContainer(c))
+	}
+	return kept
+}
+
+func strippedContainer(c corev1.Container) corev1.Container {
+	return corev1.Container{
+		Name: c.Name, Image: c.Image, SecurityContext: c.SecurityContext, VolumeMounts: c.VolumeMounts,
+		Resources: corev1.ResourceRequirements{Limits: extended(c.Resources.Limits), Claims: c.Resources.Claims},
+	}
+}
+
+func strippedStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
+	var kept []corev1.ContainerStatus
+	for _, s := range all {
+		kept = append(kept, corev1.ContainerStatus{
+			Name: s.Name, ContainerID: s.ContainerID, RestartCount: s.RestartCount, Image: s.Image, ImageID: s.ImageID,
+			State: ended(s.State), LastTerminationState: ended(s.LastTerminationState),
+		})
+	}
+	return kept
+}
+
+// ended keeps the container ID of a state.
+func ended(s corev1.ContainerState) corev1.ContainerState {
+	if s.Terminated == nil {
+		return corev1.ContainerState{}
+	}
+	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: s.Terminated.ContainerID}}
+}
+
+// identity is what every object keeps of its metadata.
+func identity(m metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion,
+		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
+	}
+}

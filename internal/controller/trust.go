@@ -1,0 +1,54 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// trustFor is how long one look at the API is good for many deletions.
+const trustFor = 10 * time.Second
+
+// retryDistrust is when to try again what was not deleted.
+const retryDistrust = 30 * time.Second
+
+// trust says whether Pods and Nodes can be read: a container without a pod is no reason to delete anything as long as
+// it may be the pods that are missing. It is safe for concurrent use.
+type trust struct {
+	live, cached client.Reader
+
+	mu      sync.Mutex
+	checked time.Time
+	doubt   error
+}
+
+// check returns why nothing may be deleted now, or nil. Every cluster has a pod and a node: this controller's own.
+func (t *trust) check(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(t.checked) < trustFor {
+		return t.doubt
+	}
+	t.doubt = errors.Join(
+		someIn(ctx, "API", t.live, &corev1.PodList{}), someIn(ctx, "cache", t.cached, &corev1.PodList{}),
+		someIn(ctx, "API", t.live, &corev1.NodeList{}), someIn(ctx, "cache", t.cached, &corev1.NodeList{}))
+	t.checked = time.Now()
+	return t.doubt
+}
+
+// someIn returns an error unless one object of the kind can be read.
+func someIn(ctx context.Context, where string, reader client.Reader, list client.ObjectList) error {
+	if err := reader.List(ctx, list, client.Limit(1)); err != nil {
+		return fmt.Errorf("read from the %s: %w", where, err)
+	}
+	if meta.LenList(list) == 0 {
+		return fmt.Errorf("the %s has no %T", where, list)
+	}
+	return nil
+}
