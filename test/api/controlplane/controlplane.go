@@ -16,7 +16,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// startTimeout is far beyond the 5 to 10 s that an API server takes on two idle cores: the machine may be busy.
+// startTimeout is far beyond the 3 s that it takes on two idle cores: the machine may be busy.
 const startTimeout = 3 * time.Minute
 
 // ControlPlane is a kube-apiserver, its etcd, and a kube-controller-manager where it was asked for. Its methods are not
@@ -37,7 +37,7 @@ type ControlPlane struct {
 	etcdPeer, address           string // host:port
 }
 
-// Start starts etcd and the API server and returns when it is ready, which takes about 10 s. The caller must Stop it.
+// Start starts etcd and the API server and returns when it is ready, which takes about 3 s. The caller must Stop it.
 func Start(ctx context.Context) (_ *ControlPlane, err error) {
 	dir, err := os.MkdirTemp("", "containerhook-api-")
 	if err != nil {

@@ -73,8 +73,7 @@ func (p *process) tail() string {
 func find(binary string) (string, error) {
 	dir := os.Getenv("KUBEBUILDER_ASSETS")
 	if dir == "" {
-		_, file, _, _ := runtime.Caller(0)
-		dir = filepath.Join(filepath.Dir(file), "../../../.cache/kubernetes/current")
+		dir = repository(".cache/kubernetes/current")
 	}
 	path := filepath.Join(dir, binary)
 	if _, err := os.Stat(path); err != nil {
