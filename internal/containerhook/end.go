@@ -125,6 +125,9 @@ func (t *tracker) finish(c *container, at time.Time, code *int32, reason hook.Re
 	if t.byInit[c.Init.PID] == c {
 		delete(t.byInit, c.Init.PID)
 	}
+	if t.byID[c.instance()] == c {
+		t.ended++
+	}
 	t.tell(c)
 }
 

@@ -46,6 +46,9 @@ type Options struct {
 const (
 	// maxHeld is how many execs are looked at at once; the next one is allowed unseen. A node starts a few at a time.
 	maxHeld = 256
+	// maxEnded is how many containers may end before a listing says which of them can be forgotten. They take about 1.5 KB
+	// each.
+	maxEnded = 1000
 	// silence is how old the last answer may be before Healthy says so: the kernel ends the process a little later.
 	silence = beatDeadline - beatEvery/2
 )
@@ -162,7 +165,9 @@ func (h *Hook) hold(ctx context.Context, group *errgroup.Group) error {
 	if err := h.gate.mark(h.beat.file, unix.FAN_OPEN_PERM); err != nil {
 		return fmt.Errorf("mark the heartbeat file: %w", err)
 	}
-	group.Go(func() error { return h.gate.run(ctx, func(held *held) { h.inspect(ctx, held) }, func() { h.wantListing("overflow") }) })
+	group.Go(func() error {
+		return h.gate.run(ctx, func(held *held) { h.inspect(ctx, held) }, func() { h.wantListing("overflow") })
+	})
 	group.Go(func() error { return h.life.run(ctx, h.sender(ctx)) })
 	group.Go(func() error { return h.beat.run(ctx) })
 	select {
@@ -206,9 +211,19 @@ func (h *Hook) track(ctx context.Context) error {
 			if isStart {
 				close(s.done)
 			}
-			h.metrics.missed.Add(float64(t.missed))
-			t.missed = 0
+			h.count(t)
 		}
+	}
+}
+
+// count takes over what the tracker has counted.
+func (h *Hook) count(t *tracker) {
+	h.metrics.missed.Add(float64(t.missed))
+	h.metrics.lookups.WithLabelValues("config").Add(float64(t.unparsed))
+	t.missed, t.unparsed = 0, 0
+	if t.ended >= maxEnded {
+		t.ended = 0
+		h.listSoon("ended")
 	}
 }
 
@@ -225,6 +240,11 @@ func (h *Hook) sender(ctx context.Context) func(input) {
 // wantListing has the node listed soon, and counts why. Safe for concurrent use; never blocks.
 func (h *Hook) wantListing(why string) {
 	h.metrics.gap(why)
+	h.listSoon(why)
+}
+
+// listSoon is wantListing where nothing can have been missed.
+func (h *Hook) listSoon(why string) {
 	select {
 	case h.relist <- why:
 	default: // one is wanted already

@@ -44,3 +44,21 @@ func TestHeartbeatsAreNoEvents(t *testing.T) {
 		t.Errorf("run is counted %v times", n)
 	}
 }
+
+func TestWhatTheTrackerCountsIsTakenOverOnce(t *testing.T) {
+	h := &Hook{metrics: newMetrics(prometheus.NewRegistry()), relist: make(chan string, 1)}
+	tracker := newTracker(nil)
+	tracker.missed, tracker.unparsed, tracker.ended = 2, 3, maxEnded-1
+	h.count(tracker)
+	if len(h.relist) > 0 {
+		t.Errorf("a listing is wanted after %d ends", maxEnded-1)
+	}
+	tracker.ended++
+	h.count(tracker)
+	if len(h.relist) != 1 || tracker.ended != 0 {
+		t.Errorf("no listing is wanted after %d ends; %d are left", maxEnded, tracker.ended)
+	}
+	if missed, unparsed := testutil.ToFloat64(h.metrics.missed), testutil.ToFloat64(h.metrics.lookups.WithLabelValues("config")); missed != 2 || unparsed != 3 {
+		t.Errorf("counted %v and %v", missed, unparsed)
+	}
+}

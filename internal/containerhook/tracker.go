@@ -20,8 +20,11 @@ type tracker struct {
 	byRuntime map[int32]*container    // while its create, run or restore runs
 	names     map[string]string       // by ID: what conmon was told, until the container comes
 
-	out    []hook.Event
-	missed int // containers that the hook should have seen, and the listing had to find
+	out []hook.Event
+	// Counts for whoever calls step, who resets them.
+	missed   int // containers that the hook should have seen, and the listing had to find
+	unparsed int // config.jsons that were read, and are none
+	ended    int // containers that are kept although they stopped
 }
 
 // instance is how a runtime knows a container: an ID in a state directory.
@@ -106,7 +109,10 @@ func (in created) apply(t *tracker) {
 		Container: hook.Container{ID: in.command.id, Name: t.names[in.command.id], Runtime: in.by, Bundle: in.bundle,
 			Rootless: in.rootless, Source: hook.FromHook, Problem: in.problem, State: hook.Creating, CreateTime: in.at},
 		verb: in.command.verb, detach: in.command.detach, runtime: in.runtime}
-	c.setConfig(in.config)
+	if err := c.setConfig(in.config); err != nil {
+		c.Problem = err.Error()
+		t.unparsed++
+	}
 	switch before := t.byRuntime[in.runtime.PID]; {
 	case before == nil:
 	case identityOf(before.runtime) != identityOf(in.runtime): // its pid is another process's: its end was lost
@@ -120,15 +126,14 @@ func (in created) apply(t *tracker) {
 	t.byRuntime[in.runtime.PID] = c
 }
 
-// setConfig keeps what config.json says, or why it says nothing.
-func (c *container) setConfig(config []byte) {
+// setConfig keeps what config.json says, which may be something with an error too; nothing where there is none.
+func (c *container) setConfig(config []byte) error {
 	if config == nil {
-		return
+		return nil
 	}
 	spec, digest, err := parseConfig(config)
-	if err != nil {
-		c.Problem = err.Error()
-		return
+	if spec == nil {
+		return err
 	}
 	c.spec, c.ConfigDigest = spec, digest
 	c.hostPID = spec.Linux != nil
@@ -137,6 +142,7 @@ func (c *container) setConfig(config []byte) {
 			c.hostPID = c.hostPID && ns.Type != specs.PIDNamespace
 		}
 	}
+	return err
 }
 
 // named: conmon is about to have a container made.
