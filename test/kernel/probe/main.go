@@ -58,6 +58,14 @@ func main() {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0) // returns to nobody
 	case "replace": // the program that follows by this file, and become it before anybody has heard of that
 		fail("%v", replace(arg(2), arg(3)))
+	case "flip": // arguments for the program that follows, so many times; the ID that it is given at first comes last
+		count, err := strconv.Atoi(arg(3))
+		if err == nil {
+			err = flip(arg(2), arg(4), count)
+		}
+		if err != nil {
+			fail("%v", err)
+		}
 	case "eat": // memory, until the kernel minds
 		eat()
 	case "feed": // a child that eats; then go on
@@ -94,7 +102,7 @@ func replace(by, program string) error {
 // its own signals, so a container's init dies of the fault itself where there is one.
 func die(s syscall.Signal) {
 	if s == syscall.SIGSEGV {
-		_ = *(*byte)(nil)
+		_ = *(*byte)(nil) //nolint:govet // it is to fault
 	}
 	_ = syscall.Kill(os.Getpid(), s)
 	time.Sleep(time.Hour)
