@@ -75,7 +75,7 @@ func (t *tracker) runtimeEnded(c *container, at time.Time, code *int32) {
 	case c.Init.PID != 0 && c.verb != verbRestore:
 		t.made(c, at)
 	default: // it was not seen, or not yet as it is now
-		if p, ok := t.adopt(c.instance()); ok && (c.Init.PID == 0 || identityOf(c.Init) == identityOf(p)) {
+		if p, ok := t.orphan(c); ok && (c.Init.PID == 0 || identityOf(c.Init) == identityOf(p)) {
 			t.setInit(c, p, at)
 		}
 		if c.Init.PID != 0 {

@@ -19,11 +19,11 @@ import (
 // adopt is the tracker's way to the init of a container in the host's PID namespace.
 func (h *Hook) adopt(of instance) (hook.Process, bool) {
 	state, err := readState(h.host, of.root, of.id)
-	if err != nil {
+	if err != nil || state.uid != of.uid {
 		return hook.Process{}, false
 	}
 	t, err := h.identify(state)
-	if err != nil {
+	if err != nil || h.believe(state) != nil {
 		return hook.Process{}, false
 	}
 	return t.process(), h.follow(t, state.waiting) == nil
@@ -73,6 +73,18 @@ func (h *Hook) look(pid int32) (task, error) {
 	}
 	ticks, err := strconv.ParseUint(fields[19], 10, 64)
 	return task{WhoTask: bpf.WhoTask{Tgid: uint32(pid), StartBoottime: ticks * (1e9 / userHZ)}}, err
+}
+
+// believe says whether a state may name that process. Root's word counts; a user could name any pid.
+func (h *Hook) believe(state runtimeState) error {
+	if state.uid == 0 {
+		return nil
+	}
+	owner, err := h.ownerOfNamespace(state.pid)
+	if err == nil && (owner != state.uid || !h.o.Rootless) {
+		return errNotTheirs
+	}
+	return err
 }
 
 // isGone says whether err is that a process is dead, and not that it could not be looked at.

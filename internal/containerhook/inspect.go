@@ -99,7 +99,7 @@ func (h *Hook) dispatch(ctx context.Context, held *held, by executable) (result 
 	log.V(1).Info("Held", "path", by.path)
 	switch cmd.verb {
 	case verbNamed:
-		h.sender(ctx)(named{cmd.id, cmd.name})
+		h.sender(ctx)(named{cmd.id, cmd.name, held.task.Euid})
 	case verbCreate, verbRun, verbRestore:
 		h.held(ctx, held, by, cmd)
 	case verbStart:
@@ -111,7 +111,7 @@ func (h *Hook) dispatch(ctx context.Context, held *held, by executable) (result 
 // held is a runtime at create, run or restore: what it was asked for is read, and its children are followed, before it
 // runs.
 func (h *Hook) held(ctx context.Context, held *held, by executable, cmd command) {
-	in := created{at: held.since, runtime: held.task.process(), command: cmd, rootless: held.task.Euid != 0,
+	in := created{at: held.since, runtime: held.task.process(), command: cmd, uid: held.task.Euid,
 		by: hook.Runtime{Name: by.name, Path: by.path}}
 	caller, err := openCaller(h.hostProc, int(held.task.Tid), held.task.Euid)
 	if err == nil {
@@ -137,7 +137,7 @@ func (h *Hook) heldAtStart(ctx context.Context, held *held, by executable, cmd c
 	caller, err := openCaller(h.hostProc, int(held.task.Tid), held.task.Euid)
 	if err == nil {
 		defer caller.Close()
-		in.of = instance{caller.stateRoot(by.name, cmd), cmd.id}
+		in.of = instance{caller.stateRoot(by.name, cmd), cmd.id, held.task.Euid}
 		var state runtimeState
 		if state, err = readState(caller.root, in.of.root, in.of.id); err == nil {
 			var t task

@@ -29,7 +29,7 @@ type inventory struct {
 	at      time.Time
 	first   bool // the agent has only begun: what it finds was not missed
 	entries []entry
-	unread  []instance // what may be there as well: a container, with a root only all of it (a pattern), or just anything
+	unread  []instance // whose uid is not known; what may be there as well: a container, with a root only all of it (a pattern), or just anything
 	follow  func(t task, waiting bool) error
 }
 
@@ -54,7 +54,7 @@ func unread(l *listed, err error) []instance {
 	if errors.Is(err, errBadID) {
 		return nil // that is no container
 	}
-	return []instance{{l.root, l.id}}
+	return []instance{{root: l.root, id: l.id}}
 }
 
 func (in inventory) apply(t *tracker) {
@@ -92,7 +92,7 @@ func (in inventory) apply(t *tracker) {
 func (in *inventory) hides(of instance) bool {
 	return slices.ContainsFunc(in.unread, func(u instance) bool {
 		matches, _ := path.Match(u.root, of.root)
-		return u == of || u.id == "" && (u.root == "" || u.root == of.root || matches)
+		return u.root == of.root && u.id == of.id || u.id == "" && (u.root == "" || u.root == of.root || matches)
 	})
 }
 
@@ -112,7 +112,7 @@ func (t *tracker) misses(s starting) bool {
 
 // found begins to track a container that only its runtime's state tells of.
 func (t *tracker) found(e *entry, in *inventory) {
-	c := &container{spec: e.spec, Container: hook.Container{ID: e.id, Name: e.name,
+	c := &container{spec: e.spec, uid: e.uid, Container: hook.Container{ID: e.id, Name: e.name,
 		Runtime: hook.Runtime{Name: e.state.runtime, Path: e.path, Root: e.root}, Bundle: e.state.bundle, ConfigDigest: e.digest,
 		Rootless: e.state.uid != 0, Source: hook.FromListing, Problem: e.problem, State: hook.Running, CreateTime: e.state.created}}
 	if !in.first {

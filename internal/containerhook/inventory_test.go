@@ -23,7 +23,7 @@ func follows(task, bool) error { return nil }
 func tracking(t *testing.T, state hook.State) *tracker {
 	t.Helper()
 	tracker := newTracker(func(instance) (hook.Process, bool) { return hook.Process{}, false })
-	e := entry{instance: instance{"/run/runc", "a"}, init: hook.Process{PID: 20, StartTicks: 7}, alive: true, at: epoch}
+	e := entry{instance: instance{root: "/run/runc", id: "a"}, init: hook.Process{PID: 20, StartTicks: 7}, alive: true, at: epoch}
 	e.state.waiting = state == hook.Created
 	tracker.step(inventory{at: epoch, first: true, entries: []entry{e}, follow: follows})
 	if state == hook.Stopped {
@@ -40,16 +40,16 @@ func TestInventoryDoesNotForgetWhatCouldNotBeRead(t *testing.T) {
 		unread instance
 		keeps  bool
 	}{
-		"the container":                   {instance{"/run/runc", "a"}, true},
-		"its runtime's root":              {instance{"/run/runc", ""}, true},
-		"a pattern of roots":              {instance{"/run/*", ""}, true},
+		"the container":                   {instance{root: "/run/runc", id: "a"}, true},
+		"its runtime's root":              {instance{root: "/run/runc", id: ""}, true},
+		"a pattern of roots":              {instance{root: "/run/*", id: ""}, true},
 		"anything":                        {instance{}, true},
-		"another container":               {instance{"/run/runc", "b"}, false},
-		"the same ID in another root":     {instance{"/run/crun", "a"}, false},
-		"another root":                    {instance{"/run/crun", ""}, false},
-		"a pattern that is none":          {instance{"/run/[", ""}, false},
-		"a pattern of other roots":        {instance{"/run/*/runc", ""}, false},
-		"a container of a pattern's name": {instance{"/run/*", "b"}, false},
+		"another container":               {instance{root: "/run/runc", id: "b"}, false},
+		"the same ID in another root":     {instance{root: "/run/crun", id: "a"}, false},
+		"another root":                    {instance{root: "/run/crun", id: ""}, false},
+		"a pattern that is none":          {instance{root: "/run/[", id: ""}, false},
+		"a pattern of other roots":        {instance{root: "/run/*/runc", id: ""}, false},
+		"a container of a pattern's name": {instance{root: "/run/*", id: "b"}, false},
 	} {
 		tracker := tracking(t, hook.Stopped)
 		told := tracker.step(inventory{at: epoch.Add(time.Hour), unread: []instance{test.unread}, follow: follows})
@@ -71,7 +71,7 @@ func TestUnreadIsNotWhatIsNoContainer(t *testing.T) {
 }
 
 func TestInventoryTellsAllOfWhatItFinds(t *testing.T) {
-	found := entry{instance: instance{"/run/user/1000/crun", "id"}, name: "web", path: "/usr/bin/crun", digest: "sha256:1",
+	found := entry{instance: instance{root: "/run/user/1000/crun", id: "id"}, name: "web", path: "/usr/bin/crun", digest: "sha256:1",
 		problem: "a problem", spec: &specs.Spec{Hostname: "h"}, alive: true, init: hook.Process{PID: 20, StartTicks: 7, CgroupID: 8},
 		state: runtimeState{runtime: "crun", uid: 1000, bundle: "/b", created: epoch, waiting: true}}
 	tracker := newTracker(nil)
@@ -97,7 +97,7 @@ func TestInventoryFollowsWhatItFinds(t *testing.T) {
 		"dead":                {false, nil, 0, hook.Stopped},
 		"dead before it told": {true, errTaskGone, 1, hook.Stopped},
 	} {
-		e := entry{instance: instance{"/run/runc", "a"}, alive: test.alive, init: hook.Process{PID: 20, StartTicks: 7}}
+		e := entry{instance: instance{root: "/run/runc", id: "a"}, alive: test.alive, init: hook.Process{PID: 20, StartTicks: 7}}
 		tracker, calls := newTracker(nil), 0
 		in := inventory{at: epoch, entries: []entry{e}, follow: func(task, bool) error { calls++; return test.err }}
 		told := tracker.step(in)
@@ -124,7 +124,7 @@ func TestInventoryCatchesUpWithAStartThatNobodyTold(t *testing.T) {
 	} {
 		tracker := tracking(t, test.before)
 		at := epoch.Add(time.Hour)
-		e := entry{instance: instance{"/run/runc", "a"}, init: hook.Process{PID: 20, StartTicks: 7}, alive: test.alive, at: at,
+		e := entry{instance: instance{root: "/run/runc", id: "a"}, init: hook.Process{PID: 20, StartTicks: 7}, alive: test.alive, at: at,
 			state: runtimeState{waiting: test.waiting}}
 		told := tracker.step(inventory{at: epoch, entries: []entry{e}, follow: follows})
 		if test.told != (len(told) == 1) || test.told && (told[0].State != hook.Running || !told[0].StartTime.Equal(at)) {
@@ -137,7 +137,7 @@ func TestInventoryCatchesUpWithAStartThatNobodyTold(t *testing.T) {
 }
 
 func TestMissesAStartOnlyWhereNobodyToldOfTheContainer(t *testing.T) {
-	a, init, other := instance{"/run/runc", "a"}, hook.Process{PID: 20, StartTicks: 7}, hook.Process{PID: 21, StartTicks: 8}
+	a, init, other := instance{root: "/run/runc", id: "a"}, hook.Process{PID: 20, StartTicks: 7}, hook.Process{PID: 21, StartTicks: 8}
 	for name, test := range map[string]struct {
 		of    instance
 		init  hook.Process
@@ -146,8 +146,8 @@ func TestMissesAStartOnlyWhereNobodyToldOfTheContainer(t *testing.T) {
 	}{
 		"known":                           {a, init, hook.Created, false},
 		"known with another init":         {a, other, hook.Created, false},
-		"not known":                       {instance{"/run/runc", "b"}, other, hook.Created, true},
-		"not known, and not to be read":   {instance{"/run/runc", "b"}, hook.Process{}, hook.Created, false},
+		"not known":                       {instance{root: "/run/runc", id: "b"}, other, hook.Created, true},
+		"not known, and not to be read":   {instance{root: "/run/runc", id: "b"}, hook.Process{}, hook.Created, false},
 		"another one that had this ID":    {a, other, hook.Stopped, true},
 		"an ID of one that ended already": {a, init, hook.Stopped, false},
 	} {

@@ -122,7 +122,7 @@ func (h *Hook) find(of instance, init hook.Process) inventory {
 
 // examine says what has become of a container that is listed.
 func (h *Hook) examine(l *listed) (e entry, err error) {
-	e = entry{instance: instance{l.root, l.id}, state: l.state, at: time.Now(),
+	e = entry{instance: instance{l.root, l.id, l.state.uid}, state: l.state, at: time.Now(),
 		init: hook.Process{PID: l.state.pid, StartTicks: l.state.startTicks}}
 	t, err := h.identify(l.state)
 	switch {
@@ -131,14 +131,8 @@ func (h *Hook) examine(l *listed) (e entry, err error) {
 	case err != nil:
 		return e, err
 	}
-	if l.state.uid != 0 { // who wrote it could name any pid
-		owner, err := h.ownerOfNamespace(l.state.pid)
-		if err == nil && (owner != l.state.uid || !h.o.Rootless) {
-			err = errNotTheirs
-		}
-		if err != nil {
-			return e, pathError("believe the state in", path.Join(l.root, l.id), err)
-		}
+	if err := h.believe(l.state); err != nil {
+		return e, pathError("believe the state in", path.Join(l.root, l.id), err)
 	}
 	e.init, e.task, e.alive = t.process(), t, true
 	return e, nil
@@ -170,7 +164,7 @@ func (h *Hook) names() map[instance]string {
 			root = defaultStateRoot(c.runtime)
 		}
 		if located, err := h.host.realDir(root); err == nil {
-			names[instance{located, c.id}] = c.name
+			names[instance{root: located, id: c.id}] = c.name // only root's are asked
 		}
 	}
 	return names

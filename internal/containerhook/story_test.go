@@ -35,9 +35,9 @@ func newStory() *story {
 }
 
 // parse reads a line of a script. Its words, where a PROCESS is PID, or PID@TICKS where it is not the first one with
-// its pid, and every ID may be followed by root=DIRECTORY:
+// its pid, and every ID may be followed by root=DIRECTORY, and by rootless for a user's own:
 //
-//	create|run|restore pid=PROCESS id=ID [ns=host|none] [bundle=PATH] [problem=WORD] [rootless] [detach]
+//	create|run|restore pid=PROCESS id=ID [ns=host|none] [bundle=PATH] [problem=WORD] [detach]
 //	conmon id=ID name=NAME
 //	fork runtime=PID init=PROCESS       something entered another PID namespace
 //	exec PROCESS [child-of=PID]         of an init, or of a child of that runtime which turns out to be one
@@ -56,7 +56,7 @@ func (s *story) parse(line string) (input, error) {
 	case "create", "run", "restore":
 		return s.created(verb(words[0]), w)
 	case "conmon":
-		return named{w.option("id"), w.option("name")}, w.err
+		return named{w.option("id"), w.option("name"), w.uid()}, w.err
 	case "fork":
 		return forked{at: s.now, runtime: w.process("runtime").PID, init: w.process("init")}, w.err
 	case "exec":
@@ -100,8 +100,7 @@ func facts(p hook.Process) hook.Process {
 
 func (s *story) created(v verb, w *wordList) (input, error) {
 	in := created{at: s.now, runtime: w.process("pid"), command: command{verb: v, id: w.option("id"), detach: w.has("detach")},
-		by: hook.Runtime{Name: "runc", Root: w.instance().root}, bundle: w.given["bundle"], problem: w.given["problem"],
-		rootless: w.has("rootless")}
+		by: hook.Runtime{Name: "runc", Root: w.instance().root}, bundle: w.given["bundle"], problem: w.given["problem"], uid: w.uid()}
 	switch w.given["ns"] {
 	case "": // one of its own
 		in.config = []byte(`{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}`)
@@ -137,7 +136,7 @@ func (s *story) inventory(words []string) (input, error) {
 			in.at = epoch.Add(time.Duration(seconds) * time.Second)
 		default:
 			pid, flags, _ := strings.Cut(value, ",")
-			e := entry{instance: instance{"/run/runc", key}, init: pidOf(pid), alive: !strings.Contains(flags, "dead"),
+			e := entry{instance: instance{root: "/run/runc", id: key}, init: pidOf(pid), alive: !strings.Contains(flags, "dead"),
 				spec: &specs.Spec{}, at: s.now}
 			e.state.waiting = strings.Contains(flags, "waiting")
 			in.entries = append(in.entries, e)
@@ -178,7 +177,15 @@ func (w *wordList) option(name string) string {
 func (w *wordList) process(name string) hook.Process { return pidOf(w.option(name)) }
 
 func (w *wordList) instance() instance {
-	return instance{cmp.Or(w.given["root"], "/run/runc"), w.option("id")}
+	return instance{root: cmp.Or(w.given["root"], "/run/runc"), id: w.option("id"), uid: w.uid()}
+}
+
+// uid is whose container it is: root's, or the one user's that there is here.
+func (w *wordList) uid() uint32 {
+	if w.has("rootless") {
+		return 1000
+	}
+	return 0
 }
 
 // pidOf reads PID or PID@TICKS: where no ticks are told, they are the pid.

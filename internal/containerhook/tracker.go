@@ -1,6 +1,7 @@
 package containerhook
 
 import (
+	"maps"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -18,7 +19,7 @@ type tracker struct {
 	byID      map[instance]*container // from its init on; a stopped one until a listing no longer shows it
 	byInit    map[int32]*container    // while the init lives
 	byRuntime map[int32]*container    // while its create, run or restore runs
-	names     map[string]string       // by ID: what conmon was told, until the container comes
+	names     map[instance]string     // by ID and user: what conmon was told, until the container comes
 
 	out []hook.Event
 	// Counts for whoever calls step, who resets them.
@@ -27,8 +28,12 @@ type tracker struct {
 	ended    int // containers that are kept although they stopped
 }
 
-// instance is how a runtime knows a container: an ID in a state directory.
-type instance struct{ root, id string }
+// instance is how a runtime knows a container: an ID in a state directory. Users cannot speak for each other's: what they
+// call a state directory is their own affair.
+type instance struct {
+	root, id string
+	uid      uint32 // whose container: the runtime's effective user in the initial user namespace
+}
 
 // identity tells processes apart: a pid alone is reused.
 type identity struct {
@@ -41,6 +46,7 @@ func identityOf(p hook.Process) identity { return identity{p.PID, p.StartTicks} 
 // container is one that is followed.
 type container struct {
 	hook.Container
+	uid     uint32 // as in instance
 	verb    verb
 	detach  bool        // the runtime does not wait for its end
 	spec    *specs.Spec // until the first event carries it
@@ -57,7 +63,7 @@ const maxNames = 1024
 
 func newTracker(adopt func(instance) (hook.Process, bool)) *tracker {
 	return &tracker{adopt: adopt, byID: map[instance]*container{}, byInit: map[int32]*container{},
-		byRuntime: map[int32]*container{}, names: map[string]string{}}
+		byRuntime: map[int32]*container{}, names: map[instance]string{}}
 }
 
 // input is something that happened.
@@ -79,7 +85,7 @@ func (t *tracker) tell(c *container) {
 	t.out = append(t.out, e)
 }
 
-func (c *container) instance() instance { return instance{c.Runtime.Root, c.ID} }
+func (c *container) instance() instance { return instance{c.Runtime.Root, c.ID, c.uid} }
 func (c *container) begun() bool        { return c.State == hook.Running }
 
 // setInit makes p the init of c; from here on c is what its ID means.
@@ -92,23 +98,34 @@ func (t *tracker) setInit(c *container, p hook.Process, at time.Time) {
 	t.byID[c.instance()] = c
 }
 
+// orphan is the init that the state on disk names for c, unless it is another container's already: whoever executes a
+// runtime for nothing, with the ID of a container that is there, does not take it over.
+func (t *tracker) orphan(c *container) (hook.Process, bool) {
+	p, ok := t.adopt(c.instance())
+	if other := t.byInit[p.PID]; other != nil && other != c && identityOf(other.Init) == identityOf(p) {
+		return hook.Process{}, false
+	}
+	return p, ok
+}
+
 // created: a runtime is held at create, run or restore.
 type created struct {
-	at       time.Time
-	runtime  hook.Process // the one that is held
-	by       hook.Runtime
-	command  command
-	bundle   string
-	config   []byte
-	problem  string
-	rootless bool
+	at      time.Time
+	runtime hook.Process // the one that is held
+	uid     uint32       // its effective user
+	by      hook.Runtime
+	command command
+	bundle  string
+	config  []byte
+	problem string
 }
 
 func (in created) apply(t *tracker) {
+	name := instance{id: in.command.id, uid: in.uid}
 	c := &container{
-		Container: hook.Container{ID: in.command.id, Name: t.names[in.command.id], Runtime: in.by, Bundle: in.bundle,
-			Rootless: in.rootless, Source: hook.FromHook, Problem: in.problem, State: hook.Creating, CreateTime: in.at},
-		verb: in.command.verb, detach: in.command.detach, runtime: in.runtime}
+		Container: hook.Container{ID: in.command.id, Name: t.names[name], Runtime: in.by, Bundle: in.bundle,
+			Rootless: in.uid != 0, Source: hook.FromHook, Problem: in.problem, State: hook.Creating, CreateTime: in.at},
+		uid: in.uid, verb: in.command.verb, detach: in.command.detach, runtime: in.runtime}
 	if err := c.setConfig(in.config); err != nil {
 		c.Problem = err.Error()
 		t.unparsed++
@@ -122,7 +139,7 @@ func (in created) apply(t *tracker) {
 	default: // a wrapper that became the runtime, or crun's copy of itself: the later one knows better
 		c.Name, c.CreateTime = before.Name, before.CreateTime
 	}
-	delete(t.names, in.command.id)
+	delete(t.names, name)
 	t.byRuntime[in.runtime.PID] = c
 }
 
@@ -146,13 +163,16 @@ func (c *container) setConfig(config []byte) error {
 }
 
 // named: conmon is about to have a container made.
-type named struct{ id, name string }
+type named struct {
+	id, name string
+	uid      uint32 // conmon's effective user
+}
 
 func (in named) apply(t *tracker) {
-	if len(t.names) >= maxNames {
-		clear(t.names) // only names are lost, and only those of containers that have not come for a thousand others
+	if len(t.names) >= maxNames { // only names are lost, and only those of containers that have not come for so many others
+		maps.DeleteFunc(t.names, func(of instance, _ string) bool { return in.uid == 0 || of.uid != 0 })
 	}
-	t.names[in.id] = in.name
+	t.names[instance{id: in.id, uid: in.uid}] = in.name
 }
 
 // forked: below a runtime something entered another PID namespace.
@@ -215,7 +235,7 @@ func (in starting) apply(t *tracker) {
 			continue
 		}
 		// The end of the runtime that made it is still on its way to us, by another road.
-		if p, ok := t.adopt(in.of); ok {
+		if p, ok := t.orphan(pending); ok {
 			t.setInit(pending, p, in.at)
 			c = pending
 		}

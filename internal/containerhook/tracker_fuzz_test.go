@@ -29,7 +29,7 @@ func FuzzTracker(f *testing.F) {
 // any is an input of the few processes and IDs that make them meet often.
 func (s *story) any(b [4]byte) input {
 	process := func(b byte) hook.Process { return hook.Process{PID: int32(b & 3), StartTicks: 1 + uint64(b>>2&1)} }
-	of := instance{"/run/runc", string(rune('a' + b[1]&1))}
+	of := instance{root: "/run/runc", id: string(rune('a' + b[1]&1))}
 	init, runtime := process(b[2]), process(b[3])
 	init.PID += 10
 	runtime.PID += 20
@@ -43,7 +43,7 @@ func (s *story) any(b [4]byte) input {
 		return in
 	case 3:
 		s.state[of] = init
-		return named{of.id, "web"}
+		return named{id: of.id, name: "web"}
 	case 4, 5:
 		return forked{at: s.now, runtime: runtime.PID, init: init}
 	case 6:
