@@ -18,6 +18,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
@@ -570,4 +571,81 @@ func TestRootlessContainersAreToldOnlyWhereTheyAreAskedForAndMarked(t *testing.T
 		}
 		t.Logf("%s as a user: told as %s with --rootless, not at all without", name, transitions(with.history(id)))
 	}
+}
+
+// TestNobodyElseSpeaksForAContainer: somebody executes a marked binary that makes nothing, with the ID and the state
+// directory of a container of root's, or with a state of his own that names its init.
+func TestNobodyElseSpeaksForAContainer(t *testing.T) {
+	h := newHostileNode(t)
+	silent := h.copyOf("true") // does nothing, and well
+	a := h.startAgent("--rootless", "--runtime-path", silent)
+	id, bundle := h.bundle([]string{"sleep"}, nil)
+	h.remove(h.runc, id)
+	h.must(h.runc, "create", "--bundle", bundle, id)
+	a.wait(id, v1alpha1.StateCreated)
+	state, err := os.ReadFile(filepath.Join(h.stateRoot, id, "state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := filepath.Join(h.dir, "theirs", "state")
+	if err := errors.Join(os.MkdirAll(filepath.Join(theirs, id), 0o755), os.Chown(theirs, anybody, anybody),
+		os.Chown(filepath.Join(theirs, id), anybody, anybody),
+		os.WriteFile(filepath.Join(theirs, id, "state.json"), state, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	lie := func() {
+		for _, by := range attackers {
+			for _, root := range []string{h.stateRoot, theirs} {
+				for _, verb := range []string{"create", "run", "restore", "start", "delete"} {
+					if out, err := by.command(silent, "--root", root, verb, id).CombinedOutput(); err != nil {
+						t.Errorf("%s: %s: %v: %s", by.name, verb, err, out)
+					}
+					if out, err := by.command("/bin/bash", "-c", `exec -a conmon "$0" -c "$1" -n `+canary+` -r runc`, silent, id).CombinedOutput(); err != nil {
+						t.Errorf("%s: conmon: %v: %s", by.name, err, out)
+					}
+				}
+			}
+		}
+		a.settled(h.node)
+	}
+	lie()
+	if got := ofRuntime(a.history(id), "runc"); transitions(got) != "Creating → Created" {
+		t.Errorf("told as %s before its start", transitions(got))
+	}
+	h.must(h.runc, "start", id)
+	a.wait(id, v1alpha1.StateRunning)
+	lie()
+	h.must(h.runc, "kill", id, "TERM")
+	if err := poll(10*time.Second, func() error {
+		if last(ofRuntime(a.history(id), "runc")).Status.State != v1alpha1.StateStopped {
+			return errors.New("its end was not told")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	told := ofRuntime(a.history(id), "runc")
+	end := last(told)
+	if transitions(told) != "Creating → Created → Running → Stopped" || end.Status.ExitCode == nil || *end.Status.ExitCode != 0 ||
+		end.Spec.Security.Rootless || end.Spec.Name != "" {
+		t.Errorf("told as %s: %+v %+v", transitions(told), end.Spec, end.Status)
+	}
+	for _, c := range told {
+		for _, condition := range c.Status.Conditions {
+			if condition.Type == v1alpha1.ConditionFactsComplete && condition.Status != metav1.ConditionTrue {
+				t.Errorf("facts were doubted: %s", condition.Message)
+			}
+		}
+	}
+	t.Logf("%d lies by %d kinds of attacker: told as %s", 2*len(attackers)*2*6, len(attackers), transitions(told))
+}
+
+// ofRuntime is what was told of containers that this runtime made.
+func ofRuntime(told []v1alpha1.NodeContainer, name string) (of []v1alpha1.NodeContainer) {
+	for _, c := range told {
+		if c.Spec.Runtime.Name == name {
+			of = append(of, c)
+		}
+	}
+	return of
 }
