@@ -13,6 +13,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"github.com/containerhook/containerhook/internal/hook"
@@ -46,6 +47,10 @@ type Options struct {
 const (
 	// maxHeld is how many execs are looked at at once; the next one is allowed unseen. A node starts a few at a time.
 	maxHeld = 256
+	// maxUsers is the same for whoever is not root: they cannot crowd root's out.
+	maxUsers = 16
+	// maxWaiting is how many bytes of their config.jsons may wait for the tracker: four of the largest, hundreds of usual ones.
+	maxWaiting = 4 * maxConfig
 	// maxEnded is how many containers may end before a listing says which of them can be forgotten. They take about 1.5 KB
 	// each.
 	maxEnded = 1000
@@ -65,6 +70,8 @@ type Hook struct {
 	inputs   chan input
 	relist   chan string // why a listing is wanted soon
 	slots    chan struct{}
+	users    chan struct{}       // the slots of everybody but root
+	waiting  *semaphore.Weighted // bytes of their config.jsons that wait for the tracker
 	beat     *heartbeat
 
 	// Opened by Run, and nil where the node cannot be hooked.
@@ -96,7 +103,7 @@ func New(o Options) (*Hook, error) {
 	}
 	return &Hook{o: o, metrics: newMetrics(o.Metrics), hostProc: filepath.Join(o.HostRoot, "proc"),
 		inputs: make(chan input, maxHeld), relist: make(chan string, 1), slots: make(chan struct{}, maxHeld),
-		beat: newHeartbeat()}, nil
+		users: make(chan struct{}, maxUsers), waiting: semaphore.NewWeighted(maxWaiting), beat: newHeartbeat()}, nil
 }
 
 // Run sees containers until ctx ends, or until the hook fails in a way that only a new process mends. Where the node
@@ -210,6 +217,9 @@ func (h *Hook) track(ctx context.Context) error {
 			tell(in)
 			if isStart {
 				close(s.done)
+			}
+			if c, ok := in.(created); ok && c.uid != 0 {
+				h.waiting.Release(int64(len(c.config)))
 			}
 			h.count(t)
 		}

@@ -23,6 +23,8 @@ const (
 	resultUnread   = "unread"   // who or what it is could not be read
 )
 
+var errCrowded = errors.New("too many users' config.jsons at once")
+
 // inspect begins the way of one held exec: who → command → bundle → input. What can be said at once is; the rest is for
 // a goroutine of its own, so that the gate can read on.
 func (h *Hook) inspect(ctx context.Context, held *held) {
@@ -31,15 +33,19 @@ func (h *Hook) inspect(ctx context.Context, held *held) {
 		held.allow(result)
 		return
 	}
+	slots := h.slots
+	if held.task.Euid != 0 {
+		slots = h.users
+	}
 	select {
-	case h.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
 		held.allow(resultCrowded)
 		h.wantListing(resultCrowded)
 		return
 	}
 	go func() {
-		defer func() { <-h.slots }()
+		defer func() { <-slots }()
 		result := resultUnread
 		defer func() { held.allow(result) }()
 		defer func() { // one container that we cannot bear must not blind the node to all others
@@ -118,6 +124,9 @@ func (h *Hook) held(ctx context.Context, held *held, by executable, cmd command)
 		defer caller.Close()
 		in.by.Root = caller.stateRoot(by.name, cmd)
 		in.config, in.bundle, err = caller.readConfig(cmd)
+	}
+	if in.uid != 0 && !h.waiting.TryAcquire(int64(len(in.config))) {
+		in.config, err = nil, errCrowded
 	}
 	if err != nil {
 		h.metrics.unread("config")

@@ -95,19 +95,26 @@ func TestAPanicHoldsNobody(t *testing.T) {
 }
 
 func TestACrowdIsLetGo(t *testing.T) {
-	g, kernel := socketGate(t)
-	held := holding(t, g)
-	h := hookOn(t, g, held)
-	held.task = task{WhoTask: bpf.WhoTask{Tgid: 10}, argv: 1}
-	for range maxHeld {
-		h.slots <- struct{}{}
-	}
-	h.inspect(context.Background(), held)
-	if got := answer(t, kernel); got.Fd != held.event.Fd {
-		t.Errorf("answer %+v", got)
-	}
-	if n := testutil.ToFloat64(g.metrics.events.WithLabelValues(resultCrowded)); n != 1 || len(h.relist) != 1 {
-		t.Errorf("counted %v times, listings wanted: %d", n, len(h.relist))
+	for name, uid := range map[string]uint32{"root's": 0, "a user's": 1000} {
+		g, kernel := socketGate(t)
+		held := holding(t, g)
+		h := hookOn(t, g, held)
+		h.o.Rootless = true
+		held.task = task{WhoTask: bpf.WhoTask{Tgid: 10, Euid: uid}, argv: 1}
+		slots := h.slots
+		if uid != 0 {
+			slots = h.users
+		}
+		for range cap(slots) {
+			slots <- struct{}{}
+		}
+		h.inspect(context.Background(), held)
+		if got := answer(t, kernel); got.Fd != held.event.Fd {
+			t.Errorf("%s: answer %+v", name, got)
+		}
+		if n := testutil.ToFloat64(g.metrics.events.WithLabelValues(resultCrowded)); n != 1 || len(h.relist) != 1 {
+			t.Errorf("%s: counted %v times, listings wanted: %d", name, n, len(h.relist))
+		}
 	}
 }
 
