@@ -191,9 +191,9 @@ func TestWhatRanBeforeTheAgentIsToldAsTheHookTellsIt(t *testing.T) {
 		for _, a := range []*agent{hooked, listed} {
 			a.wait(c.id, v1alpha1.StateRunning)
 		}
-		n.must(c.runtime, "kill", c.id, "TERM")
+		n.must(c.runtime, "kill", c.id, "KILL") // it need not be ready for it
 		for _, a := range []*agent{hooked, listed} {
-			if end := a.wait(c.id, v1alpha1.StateStopped); end.Status.ExitCode == nil || *end.Status.ExitCode != 0 {
+			if end := a.wait(c.id, v1alpha1.StateStopped); end.Status.ExitCode == nil || *end.Status.ExitCode != 137 {
 				t.Errorf("%s: the exit code is %v", c.id, end.Status.ExitCode)
 			}
 			a.checkOnce(c.id)
@@ -305,8 +305,8 @@ func TestTheListingFindsWhatTheHookCannotSee(t *testing.T) {
 		}
 		n.must(unmarked, "start", id)
 		a.wait(id, v1alpha1.StateRunning)
-		n.must(unmarked, "kill", id, "TERM")
-		if end := a.wait(id, v1alpha1.StateStopped); end.Status.ExitCode == nil || *end.Status.ExitCode != 0 {
+		n.must(unmarked, "kill", id, "KILL")
+		if end := a.wait(id, v1alpha1.StateStopped); end.Status.ExitCode == nil || *end.Status.ExitCode != 137 {
 			t.Errorf("%s: exit code %v", id, end.Status.ExitCode)
 		}
 		a.checkOnce(id)

@@ -615,7 +615,7 @@ func TestNobodyElseSpeaksForAContainer(t *testing.T) {
 	h.must(h.runc, "start", id)
 	a.wait(id, v1alpha1.StateRunning)
 	lie()
-	h.must(h.runc, "kill", id, "TERM")
+	h.must(h.runc, "kill", id, "KILL")
 	if err := poll(10*time.Second, func() error {
 		if last(ofRuntime(a.history(id), "runc")).Status.State != v1alpha1.StateStopped {
 			return errors.New("its end was not told")
@@ -626,7 +626,7 @@ func TestNobodyElseSpeaksForAContainer(t *testing.T) {
 	}
 	told := ofRuntime(a.history(id), "runc")
 	end := last(told)
-	if transitions(told) != "Creating → Created → Running → Stopped" || end.Status.ExitCode == nil || *end.Status.ExitCode != 0 ||
+	if transitions(told) != "Creating → Created → Running → Stopped" || end.Status.ExitCode == nil || *end.Status.ExitCode != 137 ||
 		end.Spec.Security.Rootless || end.Spec.Name != "" {
 		t.Errorf("told as %s: %+v %+v", transitions(told), end.Spec, end.Status)
 	}
@@ -648,4 +648,78 @@ func ofRuntime(told []v1alpha1.NodeContainer, name string) (of []v1alpha1.NodeCo
 		}
 	}
 	return of
+}
+
+// TestAUserWithLargeConfigsDoesNotFillTheMemory: of the largest that is read, by as many processes as there is room for.
+func TestAUserWithLargeConfigsDoesNotFillTheMemory(t *testing.T) {
+	const count, atOnce = 1000, 40
+	h := newHostileNode(t)
+	a := h.startAgent("--rootless")
+	bundle := filepath.Join(h.dir, "theirs", "bundle")
+	config := filepath.Join(bundle, "config.json")
+	content := `{"process":{"args":["` + strings.Repeat("x", 4<<20-100) + `"]}}`
+	if err := errors.Join(os.Mkdir(bundle, 0o755), os.WriteFile(config, []byte(content), 0o644), os.Chown(config, anybody, anybody)); err != nil {
+		t.Fatal(err)
+	}
+	worker := a.worker()
+	h.hold("large configs of a user", workerLives, func() {
+		script := `seq $1 | xargs -P $2 -I% "$0" create --bundle "$3" "$4%"; test $? = 123` // each ends with 99
+		if out, err := attackers[0].command("/bin/sh", "-c", script, h.marked, fmt.Sprint(count), fmt.Sprint(atOnce), bundle,
+			idPrefix()+"-l").CombinedOutput(); err != nil {
+			t.Errorf("the execs: %v: %.300s", err, out)
+		}
+	})
+	a.settled(h.node)
+	peak := memory(t, worker, "VmHWM:")
+	if peak > 256<<10 {
+		t.Errorf("the agent had %d MiB resident", peak>>10)
+	}
+	t.Logf("%d creates with a config.json of 4 MiB, %d at once: the agent had %.1f MiB resident at most; %v were not read",
+		count, atOnce, float64(peak)/1024, a.metric(`containerhook_lookup_failures_total{what="config"}`))
+}
+
+// TestAUserWhoseFilesHangDoesNotCrowdRootOut: his bundle is in a FUSE file system of his own, which does not answer.
+func TestAUserWhoseFilesHangDoesNotCrowdRootOut(t *testing.T) {
+	const count = 300 // more than are looked at at once
+	h := newHostileNode(t)
+	a := h.startAgent("--rootless")
+	bundle := filepath.Join(h.dir, "theirs", "bundle")
+	if err := os.Mkdir(bundle, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	theirs := &agent{t: t, cmd: exec.Command("unshare", "--mount", h.unmarked, "sleep")} // their mount namespace
+	if err := theirs.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.kill()
+	pid := theirs.cmd.Process.Pid
+	if err := poll(10*time.Second, func() error {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err == nil && exe != h.unmarked {
+			err = fmt.Errorf("it is still %s", exe)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	release := theirs.hang(bundle)
+	defer release()
+	h.hold("a user's files that hang", workerLives, func() {
+		script := fmt.Sprintf(`i=0; while [ $i -lt %d ]; do setpriv --reuid=%d --regid=%d --clear-groups "$0" create --bundle "$1" "$2$i" &
+			i=$((i+1)); done; wait`, count, anybody, anybody)
+		if out, err := exec.Command("nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", pid), "sh", "-c", script, h.marked, bundle,
+			idPrefix()+"-u").CombinedOutput(); err != nil {
+			t.Errorf("the execs: %v: %.300s", err, out)
+		}
+	})
+	late := a.metric("containerhook_late_answers_total")
+	if late == 0 {
+		t.Error("nothing was late: the files did not hang")
+	}
+	id := a.settled(h.node)
+	if c := last(a.history(id)); seenBy(&c) != v1alpha1.ReasonHook {
+		t.Errorf("meanwhile a container of root's was seen by %s", seenBy(&c))
+	}
+	t.Logf("%d creates of a user whose files hang: %v late, %v crowded; a container of root's was seen by the hook", count, late,
+		a.metric(`containerhook_exec_events_total{result="crowded"}`))
 }

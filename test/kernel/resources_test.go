@@ -94,12 +94,18 @@ func mapEntries(t *testing.T, id string) (name string, entries int) {
 // rss is how much memory of a process is resident, in KiB.
 func rss(t *testing.T, pid int) int {
 	t.Helper()
+	return memory(t, pid, "VmRSS:")
+}
+
+// memory is a figure of a process's status, in KiB: VmRSS:, or VmHWM: for the most that ever was resident.
+func memory(t *testing.T, pid int, name string) int {
+	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(status)) {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "VmRSS:" {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == name {
 			kib, err := strconv.Atoi(fields[1])
 			if err != nil {
 				t.Fatal(err)
@@ -107,7 +113,7 @@ func rss(t *testing.T, pid int) int {
 			return kib
 		}
 	}
-	t.Fatalf("pid %d has no RSS", pid)
+	t.Fatalf("pid %d has no %s", pid, name)
 	return 0
 }
 
