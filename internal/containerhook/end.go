@@ -73,7 +73,7 @@ func (t *tracker) runtimeEnded(c *container, at time.Time, code *int32) {
 	case failed:
 		t.finish(c, at, code, hook.CreateFailed)
 	case c.Init.PID != 0 && c.verb != verbRestore:
-		t.made(c, at)
+		t.prepared(c) // run -d does not wait for its init's exec either, and is mostly done before it
 	default: // it was not seen, or not yet as it is now
 		if p, ok := t.orphan(c); ok && (c.Init.PID == 0 || identityOf(c.Init) == identityOf(p)) {
 			t.setInit(c, p, at)
@@ -87,17 +87,22 @@ func (t *tracker) runtimeEnded(c *container, at time.Time, code *int32) {
 	}
 }
 
-// made: the runtime is done, and c is there.
+// made: the runtime is done, and c is there, though no exec of its init was or will be seen.
 func (t *tracker) made(c *container, at time.Time) {
-	switch {
-	case c.verb != verbCreate:
-		c.State, c.StartTime = hook.Running, at // the kernel did not tell of its exec
-	case c.State == hook.Created:
-		return // told when its start was held: that came by a shorter road
-	default:
-		c.State = hook.Created
+	if c.verb == verbCreate {
+		t.prepared(c)
+		return
 	}
+	c.State, c.StartTime = hook.Running, at
 	t.tell(c)
+}
+
+// prepared: c is there, and its process has yet to begin.
+func (t *tracker) prepared(c *container) {
+	if c.State != hook.Created { // else told when its start was held: that came by a shorter road
+		c.State = hook.Created
+		t.tell(c)
+	}
 }
 
 // finishInit makes c stopped as its init ended.
