@@ -43,7 +43,6 @@ func main() {
 		if err != nil {
 			fail("%v", err)
 		}
-		signal.Reset()
 		die(syscall.Signal(number))
 	case "threads": // the first thread ends, another one ends the process with this code
 		code, err := strconv.Atoi(arg(2))
@@ -56,6 +55,23 @@ func main() {
 		}()
 		runtime.LockOSThread()
 		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0) // returns to nobody
+	case "group": // another thread than the first one ends the process with this code, while both and more are there
+		code, err := strconv.Atoi(arg(2))
+		if err != nil {
+			fail("%v", err)
+		}
+		runtime.LockOSThread()
+		for range 8 {
+			go func() {
+				runtime.LockOSThread()
+				time.Sleep(time.Hour)
+			}()
+		}
+		go func() {
+			runtime.LockOSThread()
+			os.Exit(code)
+		}()
+		select {}
 	case "replace": // the program that follows by this file, and become it before anybody has heard of that
 		fail("%v", replace(arg(2), arg(3)))
 	case "flip": // arguments for the program that follows, so many times; the ID that it is given at first comes last
@@ -101,6 +117,8 @@ func replace(by, program string) error {
 // die takes the default action of a signal, which Go's runtime keeps for itself otherwise. PID 1 of a namespace is spared
 // its own signals, so a container's init dies of the fault itself where there is one.
 func die(s syscall.Signal) {
+	var byDefault [4]uint64 // the kernel's struct sigaction, all zero: SIG_DFL
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
 	if s == syscall.SIGSEGV {
 		_ = *(*byte)(nil) //nolint:govet // it is to fault
 	}
