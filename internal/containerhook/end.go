@@ -58,6 +58,11 @@ func (in vanished) apply(t *tracker) {
 
 // runtimeEnded decides what the end of its create, run or restore means for c. code is nil where nobody saw that end.
 func (t *tracker) runtimeEnded(c *container, at time.Time, code *int32) {
+	if c.verb == verbRun && c.Init.PID == 0 && code != nil && *code == 0 && !c.Rootless {
+		// In the host's PID namespace: its init's exec is on its way, and maybe its end. The sweep asks again, so that this
+		// is kept for a while; users could have us keep a lot.
+		return
+	}
 	delete(t.byRuntime, c.runtime.PID)
 	if c.Init.PID == 0 {
 		c.Init.StartTicks = c.runtime.StartTicks

@@ -70,7 +70,7 @@ func (s *story) parse(line string) (input, error) {
 		return oomed{pidOf(w.first).PID}, w.err
 	case "vanished":
 		p := pidOf(w.first)
-		return vanished{s.now, p, s.runtimes[p.PID]}, w.err
+		return vanished{s.now, p, s.runtimes[p.PID] || w.has("runtime")}, w.err
 	case "state":
 		s.state[w.instance()] = w.process("init")
 		return nil, w.err
