@@ -26,6 +26,10 @@ func (e usageError) Unwrap() error { return e.error }
 type options struct {
 	standalone   bool
 	output       string
+	kubeconfig   string
+	stateDir     string
+	qps          float32
+	burst        int
 	nodeName     string
 	hostRoot     string
 	runtimePaths []string
@@ -51,6 +55,10 @@ func parseOptions(args []string) (*options, error) {
 	f.SortFlags = false
 	f.BoolVar(&o.standalone, "standalone", false, "print the node's containers as they come and go; needs no cluster")
 	f.StringVarP(&o.output, "output", "o", "table", "standalone: table, wide, yaml or json; one entry per change")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the API server; by default as a pod does")
+	f.StringVar(&o.stateDir, "state-dir", "/run/containerhook", "directory of the checkpoint, for the next agent on this node")
+	f.Float32Var(&o.qps, "kube-api-qps", 50, "most writes to the API per second")
+	f.IntVar(&o.burst, "kube-api-burst", 100, "most writes to the API at once")
 	f.StringVar(&o.nodeName, "node-name", envOr("NODE_NAME", hostname), "name of this node ($NODE_NAME, or the host's name)")
 	f.StringVar(&o.hostRoot, "host-root", "/", "where the host's root is seen from here; its procfs is below it at proc")
 	f.StringSliceVar(&o.runtimePaths, "runtime-path", filepath.SplitList(os.Getenv("RUNTIME_PATH")),
@@ -69,7 +77,7 @@ func parseOptions(args []string) (*options, error) {
 	showVersion := f.Bool("version", false, "print the version")
 	f.Usage = func() {
 		fmt.Fprintf(os.Stdout, "Tells of every container on this node: from before its first instruction to its exit code.\n\n"+
-			"Usage:\n  agent --standalone [flags]\n\nFlags:\n%s\n"+
+			"Usage:\n  agent [flags]               writes NodeContainers to the cluster\n  agent --standalone [flags]  prints them\n\nFlags:\n%s\n"+
 			"Exit codes: 0 stopped by a signal, 1 it failed, 2 wrong flags, 3 not root.\n", f.FlagUsages())
 	}
 	if err := f.Parse(args); errors.Is(err, pflag.ErrHelp) {
@@ -92,8 +100,10 @@ var outputs = []string{"table", "wide", "yaml", "json"}
 
 func (o *options) validate() error {
 	switch {
-	case !o.standalone:
-		return usageError{errors.New("--standalone is the only way to run so far")}
+	case !o.standalone && !filepath.IsAbs(o.stateDir):
+		return usageError{fmt.Errorf("--state-dir %q is not absolute", o.stateDir)}
+	case o.qps <= 0 || o.burst < 1:
+		return usageError{errors.New("--kube-api-qps and --kube-api-burst must be positive")}
 	case !slices.Contains(outputs, o.output):
 		return usageError{fmt.Errorf("--output %q is none of %s", o.output, strings.Join(outputs, ", "))}
 	case o.nodeName == "":

@@ -25,39 +25,44 @@ import (
 // maxConnections bounds what a stranger can open on our ports: the hook needs descriptors of its own.
 const maxConnections = 16
 
-// work is the worker: hook → desired set → printer, with the metrics and probes beside them.
+// work is the worker: hook → desired set → printer or writer, with the metrics and probes beside them.
 func work(ctx context.Context, o *options, restarts int, hookOff bool) error {
-	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return fmt.Errorf("read the boot's ID: %w", err)
 	}
-	printer, err := agent.NewPrinter(os.Stdout, o.output)
-	if err != nil {
-		return usageError{err}
-	}
+	bootID := strings.TrimSpace(string(raw))
 	var h *containerhook.Hook
-	set := agent.NewSet(agent.Options{NodeName: o.nodeName, BootID: strings.TrimSpace(string(bootID)),
+	set := agent.NewSet(agent.Options{NodeName: o.nodeName, BootID: bootID,
 		HostNamespaces: func() hook.Namespaces { return h.HostNamespaces() },
 		Annotations:    o.annotations, Sandboxes: o.sandboxes})
-
-	group, ctx := errgroup.WithContext(ctx)
-	var printErr error // of the handler's goroutine only
 	registry := newRegistry(restarts)
+	var out *output
+	if o.standalone {
+		out, err = toStdout(o)
+	} else {
+		out, err = toAPI(ctx, o, set, bootID, func() hook.Status { return h.Status() }, registry)
+	}
+	if err != nil {
+		return err
+	}
 	h, err = containerhook.New(containerhook.Options{
-		HostRoot: o.hostRoot, RuntimePaths: o.runtimePaths, OnlyRuntimePaths: !o.usualPaths, StateRoots: o.stateRoots, Deadline: o.deadline, ListEvery: o.listEvery,
-		Rootless: o.rootless, HookOff: hookOff, Metrics: registry,
+		HostRoot: o.hostRoot, RuntimePaths: o.runtimePaths, OnlyRuntimePaths: !o.usualPaths, StateRoots: o.stateRoots,
+		Deadline: o.deadline, ListEvery: o.listEvery, Rootless: o.rootless, HookOff: hookOff, Known: out.known, Metrics: registry,
 		Handler: func(e hook.Event) {
-			if object, changed := set.Apply(e); changed && printErr == nil {
-				if printErr = printer.Print(object); printErr != nil {
-					group.Go(func() error { return fmt.Errorf("print: %w", printErr) })
-				}
+			if object, changed := set.Apply(e); changed {
+				out.tell(object)
 			}
 		},
 	})
 	if err != nil {
 		return usageError{err}
 	}
+	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return h.Run(ctx) })
+	for _, run := range out.run {
+		group.Go(func() error { return run(ctx) })
+	}
 	probes := http.NewServeMux()
 	probes.HandleFunc("/healthz", probe(h.Healthy))
 	probes.HandleFunc("/readyz", probe(h.Ready))

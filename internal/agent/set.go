@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -30,19 +31,28 @@ type Options struct {
 const DefaultMaxObjects = 500
 
 // Set is the containers of this node as they should be known. It is a function of the events applied to it, whatever
-// was repeated or came late. It belongs to one goroutine; the objects that it returns are never changed afterwards,
-// neither by it nor by their receiver, and can be read by any.
+// was repeated or came late. Safe for concurrent use; the objects that it returns are never changed afterwards, neither
+// by it nor by their receiver.
 type Set struct {
 	options Options
-	members map[hook.Key]member
+
+	mu      sync.Mutex
+	members map[hook.Key]*member
+	names   map[string]hook.Key // of the members that are not hidden
 	dropped int
+	failed  int
+	changes int // grows with each change of what a checkpoint holds
 }
 
+// member is one container. Its exported fields are what a checkpoint holds of it.
 type member struct {
-	object  *v1alpha1.NodeContainer
-	source  hook.Source // of the first event
-	problem string      // why facts are missing that only the first event could bring
-	hidden  bool        // a sandbox that nobody asked for: kept so that its later events are known as a sandbox's
+	Container hook.Container // as it was told last
+	Object    *v1alpha1.NodeContainer
+	Source    hook.Source // of the first event
+	Problem   string      // why facts are missing that only the first event could bring
+	Hidden    bool        // a sandbox that nobody asked for: kept so that its later events are known as a sandbox's
+	Created   bool        // the API has an object of its name
+	Settled   bool        // the API has the object as it is here
 }
 
 // NewSet returns an empty Set.
@@ -54,88 +64,115 @@ func NewSet(o Options) *Set {
 	if o.HostNamespaces == nil {
 		o.HostNamespaces = func() hook.Namespaces { return hook.Namespaces{} }
 	}
-	return &Set{options: o, members: make(map[hook.Key]member)}
+	return &Set{options: o, members: map[hook.Key]*member{}, names: map[string]hook.Key{}}
 }
 
-// Dropped returns how often a container was left out or forgotten because the Set was full.
-func (s *Set) Dropped() int { return s.dropped }
+// Dropped returns how often a container was left out or forgotten, because the Set was full, that the API does not have
+// as it was.
+func (s *Set) Dropped() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dropped
+}
 
 // Apply takes an event in. It returns the container's object as it now is, and whether the event changed it: nil and
 // false where the container is not told of, a sandbox or one too many.
 func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	key := e.Key()
 	m, known := s.members[key]
 	switch {
-	case known && rank[v1alpha1.ContainerState(e.State)] < rank[m.object.Status.State]: // it came late
+	case known && rank[v1alpha1.ContainerState(e.State)] < rank[m.Object.Status.State]: // it came late
 		return m.told(), false
 	case !known:
 		m = s.newMember(&e)
-		if !s.makeRoom(m.hidden) {
+		if !s.makeRoom(m.Hidden) {
 			return nil, false
 		}
 	}
-	next := *m.object
-	next.Status = merged(m.object.Status, statusOf(&e, s.options.HostNamespaces()))
-	next.Status.Conditions = withConditions(m.object.Status.Conditions, m.source,
-		cmp.Or(m.problem, e.Problem), len(next.Spec.Truncated) > 0, s.options.Now())
+	next := *m.Object
+	next.Status = merged(m.Object.Status, statusOf(&e, s.options.HostNamespaces()))
+	next.Status.Conditions = withConditions(m.Object.Status.Conditions, m.Source,
+		cmp.Or(m.Problem, e.Problem), len(next.Spec.Truncated) > 0, s.options.Now())
+	m.Container = e.Container
 
-	changed := !known || !equality.Semantic.DeepEqual(m.object.Status, next.Status)
+	changed := !known || !equality.Semantic.DeepEqual(m.Object.Status, next.Status)
 	if changed {
-		m.object = &next
-		s.members[key] = m
+		if next.Status.Reason == v1alpha1.StopCreateFailed && m.Object.Status.Reason != next.Status.Reason {
+			s.failed++
+		}
+		m.Object, m.Settled = &next, false
+		s.add(key, m)
 	}
-	return m.told(), changed && !m.hidden
+	return m.told(), changed && !m.Hidden
+}
+
+func (s *Set) add(key hook.Key, m *member) {
+	s.members[key] = m
+	if !m.Hidden {
+		s.names[m.Object.Name] = key
+	}
+	s.changes++
 }
 
 // told returns what others may see of m.
 func (m *member) told() *v1alpha1.NodeContainer {
-	if m.hidden {
+	if m.Hidden {
 		return nil
 	}
-	return m.object
+	return m.Object
 }
 
-func (s *Set) newMember(e *hook.Event) member {
-	m := member{source: e.Source, object: &v1alpha1.NodeContainer{
+func (s *Set) newMember(e *hook.Event) *member {
+	m := &member{Source: e.Source, Object: &v1alpha1.NodeContainer{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.NodeContainerKind},
 		ObjectMeta: metav1.ObjectMeta{Name: Name(s.options.NodeName, s.options.BootID, e.Key())},
 		Spec:       specOf(e, &s.options),
 	}}
 	if e.Spec == nil {
-		m.problem = cmp.Or(e.Problem, "config.json was not read when the container was first seen")
+		m.Problem = cmp.Or(e.Problem, "config.json was not read when the container was first seen")
 	}
-	m.hidden = m.object.Spec.Type == v1alpha1.TypeSandbox && !s.options.Sandboxes
+	m.Hidden = m.Object.Spec.Type == v1alpha1.TypeSandbox && !s.options.Sandboxes
 	return m
 }
 
-// makeRoom reports whether one more container can be kept, for which it may forget the one that finished first. Those
-// that are alive stay: a newcomer is refused. Hidden ones are counted apart.
+// makeRoom reports whether one more container can be kept, for which it may forget one that has finished: one that is
+// settled before one that is not, and of those the first. Those that are alive stay: a newcomer is refused. Hidden ones
+// are counted apart.
 func (s *Set) makeRoom(hidden bool) bool {
-	count, found := 0, false
-	var first hook.Key
-	var finished time.Time
-	for key, m := range s.members {
-		if m.hidden != hidden {
+	count := 0
+	var leaves *member
+	for _, m := range s.members {
+		if m.Hidden != hidden {
 			continue
 		}
 		count++
-		if m.object.Status.State != v1alpha1.StateStopped {
-			continue
-		}
-		var t time.Time // zero where nobody knows when: those go first
-		if m.object.Status.FinishTime != nil {
-			t = m.object.Status.FinishTime.Time
-		}
-		if !found || t.Before(finished) {
-			first, finished, found = key, t, true
+		if m.Object.Status.State == v1alpha1.StateStopped && (leaves == nil || m.leavesBefore(leaves)) {
+			leaves = m
 		}
 	}
 	if count < s.options.MaxObjects {
 		return true
 	}
-	s.dropped++
-	if found {
-		delete(s.members, first)
+	if leaves == nil || !leaves.Settled {
+		s.dropped++
 	}
-	return found
+	if leaves == nil {
+		return false
+	}
+	delete(s.members, leaves.Container.Key())
+	delete(s.names, leaves.Object.Name)
+	return true
+}
+
+// leavesBefore compares two that have finished.
+func (m *member) leavesBefore(other *member) bool {
+	if m.Settled != other.Settled {
+		return m.Settled
+	}
+	if m.Object.Status.FinishTime == nil || other.Object.Status.FinishTime == nil { // nobody knows when: those go first
+		return m.Object.Status.FinishTime == nil
+	}
+	return m.Object.Status.FinishTime.Before(other.Object.Status.FinishTime)
 }

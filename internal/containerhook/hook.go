@@ -42,6 +42,9 @@ type Options struct {
 	Rootless bool
 	// HookOff leaves the runtimes alone: containers are found by listing only.
 	HookOff bool
+	// Known are the containers that the agent before this one had told of, each as it was then, since the node booted.
+	// They are told again only where they have changed.
+	Known []hook.Container
 }
 
 const (
@@ -122,6 +125,7 @@ func (h *Hook) Run(ctx context.Context) (err error) {
 	}()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return h.track(ctx) })
+	h.resume(ctx) // before a runtime is held whose container would be taken for a new one
 	if hookErr == nil {
 		hookErr = h.hold(ctx, group)
 	}
@@ -272,6 +276,18 @@ func (h *Hook) Degraded() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.why
+}
+
+// Status is how the hook does. Safe for concurrent use.
+func (h *Hook) Status() hook.Status {
+	s := hook.Status{Degraded: h.Degraded(), NotReady: h.Ready(), Missed: count(h.metrics.missed), Late: count(h.metrics.late)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.Listed = h.listed
+	if h.hooked {
+		s.Runtimes = h.runtimes.paths()
+	}
+	return s
 }
 
 // Healthy is an error where the gate has not answered lately: it proves so twice a second by an event of its own. A node

@@ -98,7 +98,7 @@ func (in *inventory) hides(of instance) bool {
 
 // caughtUp is what a listing knows better of c than those whose events were lost, or who could not tell.
 func (t *tracker) caughtUp(c *container, e *entry) {
-	if c.State == hook.Created && e.alive && !e.state.waiting {
+	if (c.State == hook.Creating || c.State == hook.Created) && e.alive && !e.state.waiting {
 		c.State, c.StartTime = hook.Running, e.at
 		t.tell(c)
 	}

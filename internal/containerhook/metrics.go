@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // metrics are the figures of the hook. Safe for concurrent use.
@@ -59,3 +60,10 @@ func (m *metrics) answered(result string, after time.Duration, err error) {
 
 func (m *metrics) unread(what string) { m.lookups.WithLabelValues(what).Inc() }
 func (m *metrics) gap(reason string)  { m.gaps.WithLabelValues(reason).Inc() }
+
+// count reads a counter.
+func count(c prometheus.Counter) int64 {
+	var m dto.Metric
+	_ = c.Write(&m) // fails only for a metric that is none
+	return int64(m.GetCounter().GetValue())
+}

@@ -222,3 +222,15 @@ func (r *runtimes) pathOf(name string) (found string) {
 	}
 	return found
 }
+
+// paths are those of the marked runtimes, sorted.
+func (r *runtimes) paths() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var all []string
+	for _, b := range r.marked {
+		all = append(all, b.path)
+	}
+	slices.Sort(all)
+	return all
+}

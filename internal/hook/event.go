@@ -102,3 +102,13 @@ type Key struct {
 
 // Key returns the identity of c. It stays the same in all events of a container.
 func (c *Container) Key() Key { return Key{c.Runtime.Root, c.ID, c.Init.StartTicks} }
+
+// Status is how the hook of a node does. The counts begin with the process.
+type Status struct {
+	Degraded error     // why runtimes are not held and containers are found by listing alone; nil where they are held
+	NotReady error     // why the node's containers are not known yet; nil where they are
+	Runtimes []string  // paths of the binaries that are held, sorted
+	Listed   time.Time // when the runtimes' state was listed last; zero before
+	Missed   int64     // containers that the hook should have seen and a listing found
+	Late     int64     // execs that the deadline let go
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/agent"
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+// output is where objects go.
+type output struct {
+	tell  func(*v1alpha1.NodeContainer)     // for the hook's goroutine only; never waits for a network
+	known []hook.Container                  // what the agent before this one had told of
+	run   []func(ctx context.Context) error // beside the hook
+}
+
+// toStdout prints objects.
+func toStdout(o *options) (*output, error) {
+	printer, err := agent.NewPrinter(os.Stdout, o.output)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	failed := make(chan error, 1)
+	over := false
+	return &output{
+		tell: func(c *v1alpha1.NodeContainer) {
+			if over {
+				return
+			}
+			if err := printer.Print(c); err != nil {
+				over = true
+				failed <- fmt.Errorf("print: %w", err)
+			}
+		},
+		run: []func(context.Context) error{func(ctx context.Context) error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case err := <-failed:
+				return err
+			}
+		}},
+	}, nil
+}
+
+// toAPI writes objects to the API, and to the checkpoint.
+func toAPI(ctx context.Context, o *options, set *agent.Set, bootID string, status func() hook.Status, registry *prometheus.Registry) (*output, error) {
+	config, err := restConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	checkpoint, err := agent.NewCheckpoint(set, o.stateDir)
+	if err != nil {
+		return nil, err
+	}
+	known, err := checkpoint.Load()
+	if err != nil {
+		logr.FromContextOrDiscard(ctx).Error(err, "Beginning without it: how containers ended in between is not known")
+	}
+	writer, err := agent.NewWriter(set, agent.WriterOptions{Config: config, NodeName: o.nodeName, Version: version,
+		BootID: bootID, Save: checkpoint.Save, Status: status, Metrics: registry})
+	if err != nil {
+		return nil, err
+	}
+	return &output{tell: func(c *v1alpha1.NodeContainer) { writer.Changed(c.Name) }, known: known,
+		run: []func(context.Context) error{writer.Run, checkpoint.Run}}, nil
+}
+
+// restConfig is how the API is reached: by --kubeconfig, or as a pod is told.
+func restConfig(o *options) (config *rest.Config, err error) {
+	if o.kubeconfig != "" {
+		if config, err = clientcmd.BuildConfigFromFlags("", o.kubeconfig); err != nil {
+			return nil, usageError{fmt.Errorf("--kubeconfig: %w", err)}
+		}
+	} else if config, err = rest.InClusterConfig(); err != nil {
+		return nil, usageError{fmt.Errorf("not in a pod, and no --kubeconfig (without a cluster: --standalone): %w", err)}
+	}
+	config.QPS, config.Burst = o.qps, o.burst
+	config.UserAgent = "containerhook-agent/" + version
+	return config, nil
+}

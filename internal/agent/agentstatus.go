@@ -1,0 +1,65 @@
+package agent
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+)
+
+// maxRuntimes is the API's bound of status.runtimes.
+const maxRuntimes = 64
+
+// agentStatus is how the agent does, as its NodeContainerAgent tells. before are the conditions as they were told last.
+func agentStatus(o *WriterOptions, c counts, suspended bool, before []metav1.Condition, now time.Time) v1alpha1.NodeContainerAgentStatus {
+	h := o.Status()
+	beat, live, suppressed := metav1.NewTime(now.UTC().Truncate(time.Second)), int32(c.live), int32(0)
+	failed, dropped := int64(c.failed), int64(c.dropped)
+	if suspended {
+		suppressed = int32(c.missing)
+	}
+	status := v1alpha1.NodeContainerAgentStatus{
+		Version: o.Version, BootID: o.BootID, HeartbeatTime: &beat, Runtimes: texts(h.Runtimes),
+		Live: &live, Missed: &h.Missed, FailedCreates: &failed, LateAnswers: &h.Late, Dropped: &dropped, Suppressed: &suppressed,
+	}
+	if !h.Listed.IsZero() {
+		listed := metav1.NewTime(h.Listed.UTC().Truncate(time.Second))
+		status.LastListTime = &listed
+	}
+	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonListed}
+	if h.NotReady != nil {
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.ReasonNotListed, clean(h.NotReady.Error(), maxText)
+	}
+	hooked := metav1.Condition{Type: v1alpha1.ConditionHooked, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonHeld}
+	switch {
+	case h.Degraded != nil:
+		hooked.Status, hooked.Reason, hooked.Message = metav1.ConditionFalse, v1alpha1.ReasonDegraded, clean(h.Degraded.Error(), maxText)
+	case len(h.Runtimes) == 0:
+		hooked.Reason, hooked.Message = v1alpha1.ReasonNoRuntime, "no runtime was found in the usual places, nor by --runtime-path"
+	}
+	status.Conditions = append([]metav1.Condition(nil), before...)
+	for _, condition := range []metav1.Condition{ready, hooked} {
+		condition.LastTransitionTime = beat
+		meta.SetStatusCondition(&status.Conditions, condition)
+	}
+	return status
+}
+
+// texts bounds and cleans a list of paths for the API.
+func texts(paths []string) []string {
+	var all []string
+	for _, p := range paths[:min(len(paths), maxRuntimes)] {
+		all = append(all, clean(p, maxPath))
+	}
+	return all
+}
+
+// isNews says whether next is to be told after last: what it means has changed, or a minute is over.
+func isNews(last, next *v1alpha1.NodeContainerAgentStatus) bool {
+	return last.HeartbeatTime == nil || next.HeartbeatTime.Sub(last.HeartbeatTime.Time) >= beatEvery ||
+		!equality.Semantic.DeepEqual(last.Conditions, next.Conditions) ||
+		!equality.Semantic.DeepEqual(last.Runtimes, next.Runtimes)
+}

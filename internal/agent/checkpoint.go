@@ -1,0 +1,147 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+const (
+	checkpointVersion = 1
+	// saveEvery is how much of what the API was told a crash can make the next agent tell again.
+	saveEvery = time.Second
+)
+
+// Checkpoint keeps a Set in a file, for the next agent on the node. What it holds are objects as the API has them, and
+// nothing else of a container. Lost or broken, it costs the exit codes of containers that end while no agent runs.
+type Checkpoint struct {
+	set  *Set
+	path string
+
+	mu    sync.Mutex
+	saved int // the Set's changes that the file has
+}
+
+// content is the file.
+type content struct {
+	Version          int
+	NodeName, BootID string
+	Members          []*member
+}
+
+// NewCheckpoint prepares a file in dir, which is made.
+func NewCheckpoint(set *Set, dir string) (*Checkpoint, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of the checkpoint: %w", err)
+	}
+	return &Checkpoint{set: set, path: filepath.Join(dir, "containers.json")}, nil
+}
+
+// Load brings what the file has of this boot into the Set, and returns those containers, each as it was told last. The
+// error says why there are none; the Set is empty then, and all is well otherwise. No file is no error.
+func (c *Checkpoint) Load() ([]hook.Container, error) {
+	raw, err := os.ReadFile(c.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var file content
+	if err == nil {
+		err = json.Unmarshal(raw, &file)
+	}
+	if err == nil && file.Version != checkpointVersion {
+		err = fmt.Errorf("version %d is not %d", file.Version, checkpointVersion)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the checkpoint: %w", err)
+	}
+	if o := c.set.options; file.BootID != o.BootID || file.NodeName != o.NodeName {
+		return nil, nil // what ran then is gone; the controller knows
+	}
+	var known []hook.Container
+	for _, m := range file.Members {
+		if m == nil || m.Object == nil {
+			continue
+		}
+		known = append(known, m.Container)
+		c.set.restore(m)
+	}
+	// Of two with the same ID the later one is what the ID means.
+	slices.SortFunc(known, func(a, b hook.Container) int { return a.CreateTime.Compare(b.CreateTime) })
+	return known, nil
+}
+
+// Save writes the file, if something changed. Safe for concurrent use.
+func (c *Checkpoint) Save() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	members, changes := c.set.snapshot()
+	if changes == c.saved {
+		return nil
+	}
+	raw, err := json.Marshal(content{checkpointVersion, c.set.options.NodeName, c.set.options.BootID, members})
+	if err != nil {
+		return fmt.Errorf("encode the checkpoint: %w", err)
+	}
+	if err := replace(c.path, raw); err != nil {
+		return fmt.Errorf("write the checkpoint: %w", err)
+	}
+	c.saved = changes
+	return nil
+}
+
+// Run saves every second, and at the end.
+func (c *Checkpoint) Run(ctx context.Context) error {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	told := ""
+	for {
+		if err := c.Save(); err != nil && err.Error() != told {
+			told = err.Error()
+			logr.FromContextOrDiscard(ctx).Error(err, "The next agent will know less")
+		}
+		select {
+		case <-ctx.Done():
+			return c.Save()
+		case <-tick.C:
+		}
+	}
+}
+
+// replace has the file at path be all of raw, or as it was.
+func replace(path string, raw []byte) error {
+	next := path + ".next"
+	if err := os.WriteFile(next, raw, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, path)
+}
+
+// snapshot returns copies of all members, and how much had changed by then.
+func (s *Set) snapshot() ([]*member, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*member, 0, len(s.members))
+	for _, m := range s.members {
+		kept := *m
+		all = append(all, &kept)
+	}
+	return all, s.changes
+}
+
+// restore adds a member of a checkpoint.
+func (s *Set) restore(m *member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add(m.Container.Key(), m)
+}

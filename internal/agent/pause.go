@@ -1,0 +1,76 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// patience is how all writes wait after a failure of the API or of the way to it: an API server that comes back is not
+// to meet all agents of a cluster, with all their objects, at once.
+var patience = wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 10, Cap: 5 * time.Second}
+
+// maxPause bounds what an API server can ask for by Retry-After.
+const maxPause = time.Minute
+
+// pause holds writes back. Safe for concurrent use.
+type pause struct {
+	mu      sync.Mutex
+	until   time.Time
+	backoff wait.Backoff
+}
+
+func newPause() *pause { return &pause{backoff: patience} }
+
+// failed begins a pause, or with Retry-After makes it longer. It returns its length, 0 where the failure is of before
+// the one that began it.
+func (p *pause) failed(err error) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	seconds, asked := apierrors.SuggestsClientDelay(err)
+	if now.Before(p.until) && !asked {
+		return 0
+	}
+	d := p.backoff.Step()
+	if asked {
+		d = max(d, wait.Jitter(min(time.Duration(seconds)*time.Second, maxPause), 0.1))
+	}
+	if until := now.Add(d); until.After(p.until) {
+		p.until = until
+	}
+	return d
+}
+
+// ended says that something was written: the next pause is a short one.
+func (p *pause) ended() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.backoff = patience
+}
+
+func (p *pause) isOn() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Now().Before(p.until)
+}
+
+// wait returns when no pause is on, or ctx has ended.
+func (p *pause) wait(ctx context.Context) {
+	for {
+		p.mu.Lock()
+		left := time.Until(p.until)
+		p.mu.Unlock()
+		if left <= 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(left):
+		}
+	}
+}

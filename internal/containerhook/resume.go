@@ -1,0 +1,44 @@
+package containerhook
+
+import (
+	"context"
+	"time"
+
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+// resume takes up what the agent before this one had known.
+func (h *Hook) resume(ctx context.Context) {
+	for _, c := range h.o.Known {
+		in := resumed{at: time.Now(), container: c}
+		if c.State != hook.Stopped && c.Init.PID != 0 {
+			t, err := h.look(c.Init.PID)
+			switch {
+			case err == nil:
+				in.alive = identityOf(t.process()) == identityOf(c.Init) && h.follow(t, c.State != hook.Running) == nil
+			default:
+				in.alive = !isGone(err) // the sweep will see
+			}
+		}
+		h.sender(ctx)(in)
+	}
+}
+
+// resumed: a container that was told of by the agent before this one.
+type resumed struct {
+	at        time.Time
+	container hook.Container // as it was then
+	alive     bool           // its init is
+}
+
+func (in resumed) apply(t *tracker) {
+	c := &container{Container: in.container, told: true}
+	t.byID[c.instance()] = c
+	switch {
+	case c.State == hook.Stopped: // kept until its runtime forgets it, so that a listing does not find it once more
+	case in.alive:
+		t.setInit(c, c.Init, in.at)
+	default:
+		t.finish(c, in.at, nil, hook.ExitUnseen)
+	}
+}
