@@ -27,7 +27,7 @@ const (
 	canary  = "canary-5e1f" // only in what nobody may see
 	anybody = 54321         // a user whom the machine does not know
 	refused = 99            // the probe's exit code where a runtime's command is asked for
-	rounds  = 4             // of all attacks, after the first
+	rounds  = 6             // of all attacks, after the first
 )
 
 // attacker is who executes a marked binary.
@@ -307,7 +307,7 @@ func TestHostileCreatesAreNotBelievedAndGiveNothingAway(t *testing.T) {
 			after := rss(t, a.worker())
 			objects := h.checkObjects(a, rootless)
 			a.checkHarmless()
-			if grown := after - before; grown > 8<<10 {
+			if grown := after - before; grown > 16<<10 { // a round that keeps its config.jsons keeps 6 MiB of root's alone
 				t.Errorf("the RSS grew by %d KiB", grown)
 			}
 			if got := a.metric(`containerhook_exec_events_total{result="rootless"}`); !rootless && got != float64(h.execs) {
@@ -517,7 +517,7 @@ func TestTenThousandExecsByAUserAreCountedAndCostNothing(t *testing.T) {
 	if told := a.history("x"); len(told) > 0 {
 		t.Errorf("a user's exec was told: %s", transitions(told))
 	}
-	if after.descriptors > before.descriptors || after.goroutines > before.goroutines || after.rss-before.rss > 4<<10 {
+	if after.descriptors > before.descriptors || after.goroutines > before.goroutines || after.rss-before.rss > 6<<10 {
 		t.Errorf("left: %v\nwant: %v", after, before)
 	}
 	t.Logf("%d execs, %.0f a second; the agent before: %v; after: %v", count, count/took.Seconds(), before, after)
