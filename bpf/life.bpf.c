@@ -133,20 +133,27 @@ static __always_inline int on_fork(struct task_struct *parent, struct task_struc
 	return 0;
 }
 
+static __always_inline int left_root(struct task_struct *t, struct followed *f)
+{
+	return f->root_mnt != (u64)BPF_CORE_READ(t, fs, root.mnt) ||
+	       f->root_dentry != (u64)BPF_CORE_READ(t, fs, root.dentry);
+}
+
 /*
  * became_init: t, in its runtime's PID namespace, has executed something in a root of its own. Nothing else that a
- * runtime makes does: OCI hooks run in the runtime's root, or in the container's as children of the init, and the
- * runtime's own second exec comes before the change of root.
+ * runtime makes does: OCI hooks run in the runtime's root, or in the container's as children of the init, which has left
+ * the runtime's root itself (the process that crun leaves beside a detached init has not), and the runtime's own second
+ * exec comes before the change of root.
  */
 static __always_inline int became_init(struct task_struct *t, struct followed *f)
 {
-	u32 parent = host_tgid(BPF_CORE_READ(t, real_parent));
-	struct followed *above = bpf_map_lookup_elem(&followed, &parent);
+	struct task_struct *parent = BPF_CORE_READ(t, real_parent);
+	u32 key = host_tgid(parent);
+	struct followed *above = bpf_map_lookup_elem(&followed, &key);
 
-	if (above && above->role != RUNTIME)
+	if (above && above->role != RUNTIME && left_root(parent, f))
 		return 0;
-	return f->root_mnt != (u64)BPF_CORE_READ(t, fs, root.mnt) ||
-	       f->root_dentry != (u64)BPF_CORE_READ(t, fs, root.dentry);
+	return left_root(t, f);
 }
 
 static __always_inline int on_exec(struct task_struct *t)
