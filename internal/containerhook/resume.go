@@ -11,6 +11,10 @@ import (
 func (h *Hook) resume(ctx context.Context) {
 	for _, c := range h.o.Known {
 		in := resumed{at: time.Now(), container: c}
+		if c.Rootless { // whose it is, its state tells
+			state, _ := readState(h.host, c.Runtime.Root, c.ID)
+			in.uid = state.uid
+		}
 		if c.State != hook.Stopped && c.Init.PID != 0 {
 			t, err := h.look(c.Init.PID)
 			switch {
@@ -28,11 +32,12 @@ func (h *Hook) resume(ctx context.Context) {
 type resumed struct {
 	at        time.Time
 	container hook.Container // as it was then
+	uid       uint32         // whose it is
 	alive     bool           // its init is
 }
 
 func (in resumed) apply(t *tracker) {
-	c := &container{Container: in.container, told: true}
+	c := &container{Container: in.container, uid: in.uid, told: true}
 	t.byID[c.instance()] = c
 	switch {
 	case c.State == hook.Stopped: // kept until its runtime forgets it, so that a listing does not find it once more

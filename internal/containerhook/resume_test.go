@@ -1,0 +1,28 @@
+package containerhook
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+// TestAContainerIsResumedAsItsOwners: what was told does not say which user's it is, but the runtime's state does.
+func TestAContainerIsResumedAsItsOwners(t *testing.T) {
+	needRoot(t)
+	for name, uid := range map[string]uint32{"root's": 0, "a user's": 1000} {
+		h := listedHook(t, stateOfSelf(t, 0))
+		if err := os.Chown(filepath.Join(h.o.HostRoot, "run/runc/a"), int(uid), int(uid)); err != nil {
+			t.Fatal(err)
+		}
+		h.o.Known = []hook.Container{{ID: "a", Runtime: hook.Runtime{Root: "/run/runc"}, Rootless: uid != 0, State: hook.Stopped}}
+		go h.resume(context.Background())
+		tracker := newTracker(nil)
+		tracker.step(<-h.inputs)
+		if tracker.byID[instance{root: "/run/runc", id: "a", uid: uid}] == nil {
+			t.Errorf("%s: %v", name, tracker.byID)
+		}
+	}
+}
