@@ -3,6 +3,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -30,6 +31,10 @@ func main() {
 			fail("%v", err)
 		}
 		os.Exit(code)
+	case "read": // all that there is, as a hook has to: crun dies of a pipe that nobody reads
+		if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+			fail("%v", err)
+		}
 	case "sleep": // until a signal asks for the end
 		ended := make(chan os.Signal, 1)
 		signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
