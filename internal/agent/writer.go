@@ -175,23 +175,33 @@ func (w *Writer) beat(ctx context.Context) {
 		now := time.Now()
 		next := agentStatus(w.options, w.set.counts(), w.suspended.Load(), last.Conditions, now)
 		if isNews(&last, &next) && !w.pause.isOn() {
-			answer, err := w.api.applyAgent(ctx, next)
-			switch {
-			case err == nil:
-				last = next
-				if was := w.suspended.Swap(answer.Spec.SuspendCreates); was && !answer.Spec.SuspendCreates {
-					w.writeAll()
-				}
-			case ctx.Err() == nil:
-				if d := w.pause.failed(err); d > 0 {
-					logr.FromContextOrDiscard(ctx).Error(err, "How the agent does was not written", "again", d)
-				}
-			}
+			w.beatOnce(ctx, &last, next)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+	}
+}
+
+// beatOnce tells next, and notes it as last.
+func (w *Writer) beatOnce(ctx context.Context, last *v1alpha1.NodeContainerAgentStatus, next v1alpha1.NodeContainerAgentStatus) {
+	answer, err := w.api.applyAgent(ctx, next)
+	log := logr.FromContextOrDiscard(ctx)
+	switch {
+	case err == nil:
+		*last = next
+		if was := w.suspended.Swap(answer.Spec.SuspendCreates); was && !answer.Spec.SuspendCreates {
+			w.writeAll()
+		}
+	case ctx.Err() != nil:
+	case isTheirs(err):
+		*last = next // again in a minute; containers are written meanwhile
+		log.Error(err, "How the agent does was refused")
+	default:
+		if d := w.pause.failed(err); d > 0 {
+			log.Error(err, "How the agent does was not written", "again", d)
 		}
 	}
 }

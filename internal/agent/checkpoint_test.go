@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
+	set, dir := NewSet(testOptions()), t.TempDir()
+	for _, words := range []string{"a Creating config=containerd-pod pid=7", "b Creating pid=8", "b Stopped exit=3 finish=2"} {
+		e := eventValue(t, strings.ReplaceAll(words, "containerd-pod", configs(t)[0]))
+		set.Apply(*e)
+	}
+	object, _ := set.Apply(*eventValue(t, "a Running pid=7 start=1"))
+	set.created(object.Name, true)
+	set.settled(object)
+	if err := newCheckpoint(t, set, dir).Save(); err != nil {
+		t.Fatal(err)
+	}
+
+	next := NewSet(testOptions())
+	known, err := newCheckpoint(t, next, dir).Load()
+	if err != nil || len(known) != 2 {
+		t.Fatalf("%d containers, %v", len(known), err)
+	}
+	for _, c := range known {
+		if want := set.members[c.Key()].Container; c.State != want.State || c.Init != want.Init {
+			t.Errorf("%+v, want %+v", c, want)
+		}
+	}
+	if diff := cmp.Diff(set.members, next.members); diff != "" {
+		t.Errorf("(-saved +loaded):\n%s", diff)
+	}
+	if diff := cmp.Diff(set.unsettled(), next.unsettled()); diff != "" || len(next.unsettled()) != 1 {
+		t.Errorf("to be written (-saved +loaded):\n%s", diff)
+	}
+	again, changed := next.Apply(*eventValue(t, "a Running pid=7 start=1 listed"))
+	if changed {
+		t.Errorf("%+v is news", again)
+	}
+}
+
+func TestACheckpointThatIsNoneIsAnErrorAndAnEmptySet(t *testing.T) {
+	set, good := NewSet(testOptions()), t.TempDir()
+	set.Apply(*eventValue(t, "a Running start=1"))
+	if err := newCheckpoint(t, set, good).Save(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(good, "containers.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		raw   string
+		fails bool
+	}{
+		"empty":               {"", true},
+		"cut off":             {string(whole[:len(whole)/2]), true},
+		"something else":      {"[]", true},
+		"another version":     {strings.Replace(string(whole), `"Version":1`, `"Version":2`, 1), true},
+		"of another boot":     {strings.Replace(string(whole), testBootID, "another", 1), false},
+		"of another node":     {strings.Replace(string(whole), `"NodeName":"node-1"`, `"NodeName":"node-2"`, 1), false},
+		"a member of nothing": {`{"Version":1,"NodeName":"node-1","BootID":"` + testBootID + `","Members":[null,{}]}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, next := t.TempDir(), NewSet(testOptions())
+			if err := os.WriteFile(filepath.Join(dir, "containers.json"), []byte(c.raw), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			known, err := newCheckpoint(t, next, dir).Load()
+			if (err != nil) != c.fails || len(known) != 0 || len(next.members) != 0 {
+				t.Errorf("%d known, %d members, %v", len(known), len(next.members), err)
+			}
+		})
+	}
+	if known, err := newCheckpoint(t, NewSet(testOptions()), filepath.Join(t.TempDir(), "new")).Load(); err != nil || known != nil {
+		t.Errorf("none at all: %v, %v", known, err)
+	}
+}
+
+func TestACheckpointIsWholeOrAsItWas(t *testing.T) {
+	set, dir := NewSet(testOptions()), t.TempDir()
+	checkpoint := newCheckpoint(t, set, dir)
+	set.Apply(*eventValue(t, "a Running start=1"))
+	if err := checkpoint.Save(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(dir, "containers.json"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "containers.json.next"), 0o700); err != nil { // it cannot be written any more
+		t.Fatal(err)
+	}
+	set.Apply(*eventValue(t, "b Running start=1"))
+	if checkpoint.Save() == nil {
+		t.Error("saved where nothing can be written")
+	}
+	if known, err := newCheckpoint(t, NewSet(testOptions()), dir).Load(); err != nil || len(known) != 1 {
+		t.Errorf("%d containers, %v", len(known), err)
+	}
+}
+
+// A later container of the same ID is what the ID means.
+func TestKnownContainersComeInTheirOrder(t *testing.T) {
+	set, dir := NewSet(testOptions()), t.TempDir()
+	for i, words := range []string{"a Stopped exit=0 ticks=100", "a Running start=5 ticks=300", "a Stopped exit=0 ticks=200"} {
+		e := eventValue(t, words)
+		e.CreateTime = testEpoch.Add(time.Duration([]int{1, 3, 2}[i]) * time.Second)
+		set.Apply(*e)
+	}
+	if err := newCheckpoint(t, set, dir).Save(); err != nil {
+		t.Fatal(err)
+	}
+	known, err := newCheckpoint(t, NewSet(testOptions()), dir).Load()
+	if err != nil || len(known) != 3 || known[2].State != hook.Running {
+		t.Errorf("%+v, %v", known, err)
+	}
+}
