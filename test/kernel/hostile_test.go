@@ -295,28 +295,63 @@ func TestHostileCreatesAreNotBelievedAndGiveNothingAway(t *testing.T) {
 		t.Run(fmt.Sprintf("rootless=%v", rootless), func(t *testing.T) {
 			h := newHostileNode(t)
 			a := h.startAgent(fmt.Sprintf("--rootless=%v", rootless), "--annotation", "evil")
-			h.checkAttacks(a, rootless) // from here on it has what it needs
-			a.settled(h.node)
-			before := rss(t, a.worker())
+			for range 2 { // from here on it has what it needs
+				h.checkAttacks(a, rootless)
+			}
+			worker := a.worker()
+			before := memory(t, worker, "VmHWM:") // what is resident at one moment is the collector's
 			h.hold("hostile creates", workerLives, func() {
 				for round := 0; round < rounds && !t.Failed(); round++ {
 					h.checkAttacks(a, rootless)
 				}
 			})
 			a.settled(h.node)
-			after := rss(t, a.worker())
+			after := memory(t, worker, "VmHWM:")
 			objects := h.checkObjects(a, rootless)
 			a.checkHarmless()
 			if grown := after - before; grown > 16<<10 { // a round that keeps its config.jsons keeps 6 MiB of root's alone
-				t.Errorf("the RSS grew by %d KiB", grown)
+				t.Errorf("the most that was resident grew by %d KiB", grown)
 			}
-			if got := a.metric(`containerhook_exec_events_total{result="rootless"}`); !rootless && got != float64(h.execs) {
-				t.Errorf("%v execs were counted as by users, want %d", got, h.execs)
+			if !rootless {
+				a.checkUsers(h.execs)
 			}
-			t.Logf("%d kinds of attack by %d kinds of attacker, %d creates with valid IDs: %d objects; RSS %.1f → %.1f MiB",
+			t.Logf("%d kinds of attack by %d kinds of attacker, %d creates with valid IDs: %d objects; resident at most %.1f → %.1f MiB",
 				len(attacks), len(attackers), len(h.ids), objects, float64(before)/1024, float64(after)/1024)
 		})
 	}
+}
+
+// checkUsers checks that so many execs were counted as by users. On a busy machine some are late before anybody looks.
+func (a *agent) checkUsers(want int) {
+	a.t.Helper()
+	got, late := a.metric(rootlessExecs), a.metric(lateExecs)
+	if got > float64(want) || got+late < float64(want) {
+		a.t.Errorf("%v execs were counted as by users, and %v as late, want %d", got, late, want)
+	}
+}
+
+const (
+	rootlessExecs = `containerhook_exec_events_total{result="rootless"}`
+	lateExecs     = `containerhook_exec_events_total{result="late"}`
+)
+
+// reasons are the metrics of which one must count an attack; none where it is no failure.
+func (attack *attack) reasons(by attacker, rootless bool) []string {
+	switch {
+	case by.uid != 0 && !rootless:
+		return []string{rootlessExecs, lateExecs}
+	case attack.counted != "":
+		return []string{fmt.Sprintf("containerhook_lookup_failures_total{what=%q}", attack.counted)}
+	}
+	return nil
+}
+
+func (a *agent) sum(metrics []string) (sum float64) {
+	a.t.Helper()
+	for _, metric := range metrics {
+		sum += a.metric(metric)
+	}
+	return sum
 }
 
 // checkAttacks makes each attack once by each attacker, and checks that its reason was counted.
@@ -326,18 +361,15 @@ func (h *hostile) checkAttacks(a *agent, rootless bool) {
 			h.t.Error(err)
 		}
 		for _, attack := range attacks {
-			metric := fmt.Sprintf("containerhook_lookup_failures_total{what=%q}", attack.counted)
-			if by.uid != 0 && !rootless {
-				metric = `containerhook_exec_events_total{result="rootless"}`
-			}
-			before := a.metric(metric)
+			reasons := attack.reasons(by, rootless)
+			before := a.sum(reasons)
 			if _, err := h.try(by, attack); err != nil {
 				h.t.Errorf("%s: %s: %v", by.name, attack.what, err)
 				continue
 			}
 			if err := poll(5*time.Second, func() error {
-				if counted := a.metric(metric); counted != before+1 && (attack.counted != "" || by.uid != 0 && !rootless) {
-					return fmt.Errorf("%s is %v, after %v", metric, counted, before)
+				if len(reasons) > 0 && a.sum(reasons) <= before {
+					return fmt.Errorf("%v is %v, as before", reasons, before)
 				}
 				return nil
 			}); err != nil {
@@ -511,9 +543,7 @@ func TestTenThousandExecsByAUserAreCountedAndCostNothing(t *testing.T) {
 	took := time.Since(began)
 	a.settled(h.node)
 	after := a.idle(before)
-	if got := a.metric(`containerhook_exec_events_total{result="rootless"}`); got != count {
-		t.Errorf("%v execs were counted as by a user, want %d", got, count)
-	}
+	a.checkUsers(count)
 	if told := a.history("x"); len(told) > 0 {
 		t.Errorf("a user's exec was told: %s", transitions(told))
 	}
