@@ -11,7 +11,7 @@ import (
 type image struct {
 	name       string // repository and tag
 	created    time.Time
-	entrypoint string
+	entrypoint []string
 	user       string
 	labels     map[string]string
 	variants   []variant
@@ -119,10 +119,7 @@ func (i image) manifest(b blobs, v variant) (descriptor, error) {
 		return descriptor{}, err
 	}
 	c := config{Created: i.created, platform: v.platform, RootFS: rootFS{"layers", []string{digestOf(plain)}},
-		Config: runConfig{User: i.user, WorkingDir: "/", Labels: i.labels}}
-	if i.entrypoint != "" {
-		c.Config.Entrypoint = []string{i.entrypoint}
-	}
+		Config: runConfig{User: i.user, Entrypoint: i.entrypoint, WorkingDir: "/", Labels: i.labels}}
 	described, err := b.addJSON(mediaConfig, c)
 	if err != nil {
 		return descriptor{}, err

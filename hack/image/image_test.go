@@ -39,7 +39,7 @@ func tree(t *testing.T, files map[string]string) string {
 
 func pack(t *testing.T, dirs ...string) layout {
 	t.Helper()
-	i := image{name: "example.org/a/b:v1", created: epoch, entrypoint: "/agent", user: "65532:65532",
+	i := image{name: "example.org/a/b:v1", created: epoch, entrypoint: []string{"/agent"}, user: "65532:65532",
 		labels: map[string]string{"org.opencontainers.image.title": "b"}}
 	for n, dir := range dirs {
 		i.variants = append(i.variants, variant{platform{[]string{"amd64", "arm64"}[n], "linux"}, dir})

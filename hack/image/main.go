@@ -27,7 +27,7 @@ func run() error {
 	out := flag.String("o", "image.tar", "file to write")
 	name := flag.String("name", "", "the image's name and tag")
 	created := flag.Int64("created", 0, "time of everything in it, in seconds since 1970")
-	entrypoint := flag.String("entrypoint", "", "the program that is run")
+	entrypoint := flag.String("entrypoint", "", "the program that is run, and its arguments, separated by spaces")
 	user := flag.String("user", "65532:65532", "whom it is run as")
 	labels := map[string]string{}
 	flag.Func("label", "a label, KEY=VALUE; can be repeated", func(s string) error {
@@ -43,7 +43,7 @@ func run() error {
 		flag.Usage()
 		return errors.New("a name and a directory are needed")
 	}
-	image := image{name: *name, created: time.Unix(*created, 0).UTC(), entrypoint: *entrypoint, user: *user, labels: labels}
+	image := image{name: *name, created: time.Unix(*created, 0).UTC(), entrypoint: strings.Fields(*entrypoint), user: *user, labels: labels}
 	for _, arg := range flag.Args() {
 		p, dir, ok := strings.Cut(arg, "=")
 		system, architecture, ok2 := strings.Cut(p, "/")
