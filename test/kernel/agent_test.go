@@ -18,58 +18,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
-const (
-	// enterEnv names what is to run in the namespaces of a pod; this test binary prepares them.
-	enterEnv = "CONTAINERHOOK_TEST_ENTER"
-	filesEnv = "CONTAINERHOOK_TEST_FILES" // limit of open files there
-	hostDir  = "/mnt/host"
-)
-
-// enter makes the namespaces it was started in those of a pod, and becomes target: the host's root, with its procfs, is
-// at hostDir, and /proc is that of the pod's own PID namespace.
-func enter(target string) {
-	os.Unsetenv(enterEnv)
-	steps := []struct {
-		what string
-		do   func() error
-	}{
-		{"make mounts private", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
-		{"mount a place", func() error { return unix.Mount("place", "/mnt", "tmpfs", 0, "") }},
-		{"make the host's place", func() error { return os.Mkdir(hostDir, 0o755) }},
-		{"bind the host's root", func() error { return unix.Mount("/", hostDir, "", unix.MS_BIND|unix.MS_REC, "") }},
-		{"mount our /proc", func() error { return unix.Mount("proc", "/proc", "proc", 0, "") }},
-		{"limit open files", limitFiles},
-		{"become " + target, func() error { return unix.Exec(target, os.Args, os.Environ()) }},
-	}
-	for _, step := range steps {
-		if err := step.do(); err != nil {
-			fmt.Fprintf(os.Stderr, "enter: %s: %v\n", step.what, err)
-			os.Exit(1)
-		}
-	}
-}
-
-func limitFiles() error {
-	limit, err := strconv.ParseUint(os.Getenv(filesEnv), 10, 64)
-	if err != nil {
-		return nil
-	}
-	return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit})
-}
-
-// inPod prepares target to run as the first process of a pod's namespaces.
-func inPod(target string, args ...string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Args[0] = target
-	cmd.Env = append(os.Environ(), enterEnv+"="+target)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	return cmd
-}
+const hostDir = machine.HostDir
 
 // agent is the real one, running, and all that it printed.
 type agent struct {
@@ -92,7 +45,7 @@ func (n *node) startAgent(args ...string) *agent {
 	a := &agent{t: n.t, told: map[string][]v1alpha1.NodeContainer{}, pause: make(chan bool, 1),
 		health: freeAddress(n.t), scrape: freeAddress(n.t)}
 	a.changed = sync.NewCond(&a.mu)
-	a.cmd = inPod(agentBinary, append([]string{"--standalone", "-o", "json", "--host-root", hostDir, "--default-runtimes=false",
+	a.cmd = machine.InPod(agentBinary, append([]string{"--standalone", "-o", "json", "--host-root", hostDir, "--default-runtimes=false",
 		"--runtime-path", strings.Join([]string{n.runc, n.crun, n.conmon, n.marked}, ","), "--state-root", n.stateRoot, "-v", "1",
 		"--health-bind-address", a.health, "--metrics-bind-address", a.scrape}, args...)...)
 	a.cmd.Stderr = (*lockedBuffer)(a)
@@ -101,7 +54,7 @@ func (n *node) startAgent(args ...string) *agent {
 		n.t.Fatal(err)
 	}
 	if n.files > 0 {
-		a.cmd.Env = append(a.cmd.Env, fmt.Sprintf("%s=%d", filesEnv, n.files))
+		machine.LimitFiles(a.cmd, n.files)
 	}
 	if err := a.cmd.Start(); err != nil {
 		n.t.Fatal(err)

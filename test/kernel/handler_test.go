@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerhook/containerhook/internal/containerhook"
 	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // The environment of this test binary when it runs a hook with a handler of the test's own, in a pod's namespaces.
@@ -96,7 +97,7 @@ func (n *node) startHandler(kind, dir string) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	cmd := inPod(self)
+	cmd := machine.InPod(self)
 	cmd.Env = append(cmd.Env, handlerEnv+"="+kind, toldDirEnv+"="+dir,
 		runtimesEnv+"="+strings.Join([]string{n.runc, n.crun, n.conmon, n.marked}, ","))
 	cmd.Stderr = os.Stderr

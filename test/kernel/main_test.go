@@ -1,14 +1,14 @@
 package kernel
 
 import (
-	"bytes"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // Made by TestMain, for all tests.
@@ -19,9 +19,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if target := os.Getenv(enterEnv); target != "" {
-		enter(target) // never returns
-	}
+	machine.Enter()
 	if kind := os.Getenv(handlerEnv); kind != "" {
 		os.Exit(runHandler(kind))
 	}
@@ -56,8 +54,7 @@ func run(m *testing.M) int {
 		}
 	}
 	code := m.Run()
-	removeCgroups()
-	for _, left := range traces() {
+	for _, left := range machine.Traces(testCgroup(), idPrefix()) {
 		fmt.Fprintln(os.Stderr, "FAIL: left behind:", left)
 		code = 1
 	}
@@ -66,49 +63,6 @@ func run(m *testing.M) int {
 
 // testCgroup is the cgroup that all containers of this run are below.
 func testCgroup() string { return filepath.Base(runDir) }
-
-// removeCgroups removes what runtimes leave of the test's own cgroup: its top in each hierarchy. One that is in use stays,
-// and is found.
-func removeCgroups() {
-	tops, _ := filepath.Glob("/sys/fs/cgroup/" + testCgroup())
-	more, _ := filepath.Glob("/sys/fs/cgroup/*/" + testCgroup())
-	for _, top := range append(tops, more...) {
-		_ = os.Remove(top)
-	}
-}
-
-// traces is what this run has left on the machine: mounts, cgroups, network namespaces, containers' state, processes.
-func traces() []string {
-	name := filepath.Base(runDir)
-	var found []string
-	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, name) {
-			found = append(found, "mount "+line)
-		}
-	}
-	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.Contains(path, name) {
-			found = append(found, "cgroup "+path)
-		}
-		return nil
-	})
-	for _, pattern := range []string{"/run/netns/*", "/run/runc/*", "/run/crun/*"} {
-		matches, _ := filepath.Glob(pattern)
-		for _, match := range matches {
-			if strings.Contains(match, idPrefix()) {
-				found = append(found, match)
-			}
-		}
-	}
-	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, file := range commands {
-		if command, _ := os.ReadFile(file); bytes.Contains(command, []byte(name)) {
-			found = append(found, fmt.Sprintf("process %s %q", filepath.Base(filepath.Dir(file)), command))
-		}
-	}
-	return found
-}
 
 // idPrefix begins the ID of every container of this run.
 func idPrefix() string { return "t" + strings.TrimPrefix(filepath.Base(runDir), "containerhook-test-") }

@@ -4,16 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // node is a place to make containers in, with runtimes of its own.
@@ -49,33 +49,16 @@ func newNode(t *testing.T) *node {
 // copyOf makes a private copy of an installed binary.
 func (n *node) copyOf(name string) string {
 	n.t.Helper()
-	installed, err := exec.LookPath(name)
-	if err != nil {
-		n.t.Fatalf("%s is not installed: %v", name, err)
-	}
 	to := filepath.Join(n.dir, "bin", name)
-	copyFile(n.t, installed, to)
+	if err := machine.CopyInstalled(name, to); err != nil {
+		n.t.Fatal(err)
+	}
 	return to
 }
 
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	in, err := os.Open(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
+	if err := machine.Copy(from, to); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -116,39 +99,18 @@ func (n *node) edit(bundle string, change func(*specs.Spec)) {
 
 func (n *node) write(bundle string, s *specs.Spec) {
 	n.t.Helper()
-	raw, err := json.Marshal(s)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(bundle, "config.json"), raw, 0o644); err != nil {
+	if err := machine.WriteSpec(bundle, s); err != nil {
 		n.t.Fatal(err)
 	}
 }
 
-// runcSpec is what `runc spec` makes.
-var runcSpec = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp(runDir, "spec-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	if out, err := exec.Command("runc", "spec", "--bundle", dir).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("runc spec: %w: %s", err, out)
-	}
-	return os.ReadFile(filepath.Join(dir, "config.json"))
-})
-
 func defaultSpec(t *testing.T) *specs.Spec {
 	t.Helper()
-	raw, err := runcSpec()
+	s, err := machine.Spec()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var s specs.Spec
-	if err := json.Unmarshal(raw, &s); err != nil {
-		t.Fatal(err)
-	}
-	return &s
+	return s
 }
 
 // command prepares a runtime with the node's own state directory. What it prints goes to a file, for a container that

@@ -1,0 +1,73 @@
+package machine
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Copy makes to, and the directories above it, an executable copy of from.
+func Copy(from, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		return fmt.Errorf("copy %q: %w", from, err)
+	}
+	return out.Close()
+}
+
+// CopyInstalled makes to a private copy of an installed binary: the machine's own is never marked.
+func CopyInstalled(name, to string) error {
+	installed, err := exec.LookPath(name)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	return Copy(installed, to)
+}
+
+var runcSpec = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "containerhook-spec-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if out, err := exec.Command("runc", "spec", "--bundle", dir).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("runc spec: %w: %s", err, out)
+	}
+	return os.ReadFile(filepath.Join(dir, "config.json"))
+})
+
+// Spec returns what `runc spec` makes.
+func Spec() (*specs.Spec, error) {
+	raw, err := runcSpec()
+	if err != nil {
+		return nil, err
+	}
+	var s specs.Spec
+	return &s, json.Unmarshal(raw, &s)
+}
+
+// WriteSpec writes the config.json of a bundle.
+func WriteSpec(bundle string, s *specs.Spec) error {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(bundle, "config.json"), raw, 0o644)
+}

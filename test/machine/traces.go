@@ -1,0 +1,54 @@
+package machine
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Traces are what a run of tests has left on the machine: mounts, cgroups and processes that bear the run's name, network
+// namespaces and containers' state that bear the prefix of its containers' IDs.
+func Traces(name, idPrefix string) []string {
+	removeCgroups(name)
+	var found []string
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, name) {
+			found = append(found, "mount "+line)
+		}
+	}
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.Contains(path, name) {
+			found = append(found, "cgroup "+path)
+		}
+		return nil
+	})
+	for _, pattern := range []string{"/run/netns/*", "/run/runc/*", "/run/crun/*"} {
+		matches, _ := filepath.Glob(pattern)
+		for _, match := range matches {
+			if strings.Contains(match, idPrefix) {
+				found = append(found, match)
+			}
+		}
+	}
+	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range commands {
+		if command, _ := os.ReadFile(file); bytes.Contains(command, []byte(name)) {
+			found = append(found, fmt.Sprintf("process %s %q", filepath.Base(filepath.Dir(file)), command))
+		}
+	}
+	return found
+}
+
+// removeCgroups removes what runtimes leave of the run's own cgroup: its top in each hierarchy. One that is in use stays,
+// and is found.
+func removeCgroups(name string) {
+	tops, _ := filepath.Glob("/sys/fs/cgroup/" + name)
+	more, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
+	for _, top := range append(tops, more...) {
+		_ = os.Remove(top)
+	}
+}
