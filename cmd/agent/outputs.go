@@ -13,6 +13,7 @@ import (
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/agent"
 	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/printer"
 )
 
 // output is where objects go.
@@ -24,7 +25,7 @@ type output struct {
 
 // toStdout prints objects.
 func toStdout(o *options) (*output, error) {
-	printer, err := agent.NewPrinter(os.Stdout, o.output)
+	out, err := printer.New(os.Stdout, o.output)
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -35,7 +36,7 @@ func toStdout(o *options) (*output, error) {
 			if over {
 				return
 			}
-			if err := printer.Print(c); err != nil {
+			if err := out.Print(c); err != nil {
 				over = true
 				failed <- fmt.Errorf("print: %w", err)
 			}

@@ -20,6 +20,7 @@ import (
 	"github.com/containerhook/containerhook/internal/agent"
 	"github.com/containerhook/containerhook/internal/containerhook"
 	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/object"
 )
 
 // maxConnections bounds what a stranger can open on our ports: the hook needs descriptors of its own.
@@ -33,9 +34,8 @@ func work(ctx context.Context, o *options, restarts int, hookOff bool) error {
 	}
 	bootID := strings.TrimSpace(string(raw))
 	var h *containerhook.Hook
-	set := agent.NewSet(agent.Options{NodeName: o.nodeName, BootID: bootID,
-		HostNamespaces: func() hook.Namespaces { return h.HostNamespaces() },
-		Annotations:    o.annotations, Sandboxes: o.sandboxes})
+	set := agent.NewSet(agent.Options{Sandboxes: o.sandboxes, Options: object.Options{NodeName: o.nodeName, BootID: bootID,
+		Annotations: o.annotations, HostNamespaces: func() hook.Namespaces { return h.HostNamespaces() }}})
 	registry := newRegistry(restarts)
 	var out *output
 	if o.standalone {

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/object"
 )
 
 // maxRuntimes is the API's bound of status.runtimes.
@@ -31,12 +32,12 @@ func agentStatus(o *WriterOptions, c counts, suspended bool, before []metav1.Con
 	}
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonListed}
 	if h.NotReady != nil {
-		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.ReasonNotListed, clean(h.NotReady.Error(), maxText)
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.ReasonNotListed, object.Clean(h.NotReady.Error(), object.MaxText)
 	}
 	hooked := metav1.Condition{Type: v1alpha1.ConditionHooked, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonHeld}
 	switch {
 	case h.Degraded != nil:
-		hooked.Status, hooked.Reason, hooked.Message = metav1.ConditionFalse, v1alpha1.ReasonDegraded, clean(h.Degraded.Error(), maxText)
+		hooked.Status, hooked.Reason, hooked.Message = metav1.ConditionFalse, v1alpha1.ReasonDegraded, object.Clean(h.Degraded.Error(), object.MaxText)
 	case len(h.Runtimes) == 0:
 		hooked.Reason, hooked.Message = v1alpha1.ReasonNoRuntime, "no runtime was found in the usual places, nor by --runtime-path"
 	}
@@ -52,7 +53,7 @@ func agentStatus(o *WriterOptions, c counts, suspended bool, before []metav1.Con
 func texts(paths []string) []string {
 	var all []string
 	for _, p := range paths[:min(len(paths), maxRuntimes)] {
-		all = append(all, clean(p, maxPath))
+		all = append(all, object.Clean(p, object.MaxPath))
 	}
 	return all
 }

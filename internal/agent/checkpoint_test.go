@@ -10,12 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/hook/hooktest"
 )
 
 func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 	set, dir := NewSet(testOptions()), t.TempDir()
 	for _, words := range []string{"a Creating config=containerd-pod pid=7", "b Creating pid=8", "b Stopped exit=3 finish=2"} {
-		e := eventValue(t, strings.ReplaceAll(words, "containerd-pod", configs(t)[0]))
+		e := eventValue(t, strings.ReplaceAll(words, "containerd-pod", hooktest.Configs(t)[0]))
 		set.Apply(*e)
 	}
 	object, _ := set.Apply(*eventValue(t, "a Running pid=7 start=1"))
@@ -65,9 +66,9 @@ func TestACheckpointThatIsNoneIsAnErrorAndAnEmptySet(t *testing.T) {
 		"cut off":             {string(whole[:len(whole)/2]), true},
 		"something else":      {"[]", true},
 		"another version":     {strings.Replace(string(whole), `"Version":1`, `"Version":2`, 1), true},
-		"of another boot":     {strings.Replace(string(whole), testBootID, "another", 1), false},
+		"of another boot":     {strings.Replace(string(whole), hooktest.BootID, "another", 1), false},
 		"of another node":     {strings.Replace(string(whole), `"NodeName":"node-1"`, `"NodeName":"node-2"`, 1), false},
-		"a member of nothing": {`{"Version":1,"NodeName":"node-1","BootID":"` + testBootID + `","Members":[null,{}]}`, false},
+		"a member of nothing": {`{"Version":1,"NodeName":"node-1","BootID":"` + hooktest.BootID + `","Members":[null,{}]}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, next := t.TempDir(), NewSet(testOptions())
@@ -113,7 +114,7 @@ func TestKnownContainersComeInTheirOrder(t *testing.T) {
 	set, dir := NewSet(testOptions()), t.TempDir()
 	for i, words := range []string{"a Stopped exit=0 ticks=100", "a Running start=5 ticks=300", "a Stopped exit=0 ticks=200"} {
 		e := eventValue(t, words)
-		e.CreateTime = testEpoch.Add(time.Duration([]int{1, 3, 2}[i]) * time.Second)
+		e.CreateTime = hooktest.Epoch.Add(time.Duration([]int{1, 3, 2}[i]) * time.Second)
 		set.Apply(*e)
 	}
 	if err := newCheckpoint(t, set, dir).Save(); err != nil {

@@ -1,9 +1,8 @@
-// Package agent tells of this node's containers: what containerhook sees (hook.Event) becomes a NodeContainer.
+// Package agent keeps what the API has of this node's containers equal to what the node has.
 //
-//	hook.Event ─► facts, pod, security, mounts ─► spec, once   ┐
-//	           ─► status ─► merged, never backwards            ├─► Set: this node's containers ─► Printer
-//	           ─► name                                         ┘
+//	hook.Event ─► Set: this node's containers (set.go) ─► Writer (writer.go, api.go) ─► NodeContainers, NodeContainerAgent
+//	                 ▲   what the API has (ledger.go)          pause.go: when the API is away
+//	                 └── Checkpoint, for the next agent
 //
-// Everything between an event and an object is a function of values. What config.json holds is not trusted and not
-// all told: redact.go says what never leaves the node, and bounds what does.
+// An event only changes the Set, which is the truth; the Writer follows it, whatever was lost or refused on the way.
 package agent

@@ -3,28 +3,20 @@ package agent
 import (
 	"cmp"
 	"sync"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/object"
 )
 
 // Options are what a Set must know of its node and its user.
 type Options struct {
-	NodeName string // required: a DNS subdomain, as a Node's name is
-	BootID   string // required: /proc/sys/kernel/random/boot_id
+	object.Options
 
-	// HostNamespaces returns those of the node's process 1. Of one that is 0 the containers' status.hostNamespaces do not
-	// tell; of none by default. It is called for each event.
-	HostNamespaces func() hook.Namespaces
-
-	Annotations []string         // keys of annotations to copy into objects, at most 16; default none
-	Sandboxes   bool             // tell of pod sandboxes too; default false
-	MaxObjects  int              // how many containers to keep; default 500
-	Now         func() time.Time // when a condition changed; default time.Now
+	Sandboxes  bool // tell of pod sandboxes too; default false
+	MaxObjects int  // how many containers to keep; default 500
 }
 
 // DefaultMaxObjects is how many containers a Set keeps by default: a node has at most a few hundred.
@@ -58,12 +50,6 @@ type member struct {
 // NewSet returns an empty Set.
 func NewSet(o Options) *Set {
 	o.MaxObjects = cmp.Or(o.MaxObjects, DefaultMaxObjects)
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.HostNamespaces == nil {
-		o.HostNamespaces = func() hook.Namespaces { return hook.Namespaces{} }
-	}
 	return &Set{options: o, members: map[hook.Key]*member{}, names: map[string]hook.Key{}}
 }
 
@@ -83,7 +69,7 @@ func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
 	key := e.Key()
 	m, known := s.members[key]
 	switch {
-	case known && rank[v1alpha1.ContainerState(e.State)] < rank[m.Object.Status.State]: // it came late
+	case known && object.IsLate(e.State, m.Object.Status.State):
 		return m.told(), false
 	case !known:
 		m = s.newMember(&e)
@@ -92,9 +78,7 @@ func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
 		}
 	}
 	next := *m.Object
-	next.Status = merged(m.Object.Status, statusOf(&e, s.options.HostNamespaces()))
-	next.Status.Conditions = withConditions(m.Object.Status.Conditions, m.Source,
-		cmp.Or(m.Problem, e.Problem), len(next.Spec.Truncated) > 0, s.options.Now())
+	next.Status = object.Next(m.Object, &e, m.Source, cmp.Or(m.Problem, e.Problem), &s.options.Options)
 	m.Container = e.Container
 
 	changed := !known || !equality.Semantic.DeepEqual(m.Object.Status, next.Status)
@@ -125,11 +109,7 @@ func (m *member) told() *v1alpha1.NodeContainer {
 }
 
 func (s *Set) newMember(e *hook.Event) *member {
-	m := &member{Source: e.Source, Object: &v1alpha1.NodeContainer{
-		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.NodeContainerKind},
-		ObjectMeta: metav1.ObjectMeta{Name: Name(s.options.NodeName, s.options.BootID, e.Key())},
-		Spec:       specOf(e, &s.options),
-	}}
+	m := &member{Source: e.Source, Object: object.New(e, &s.options.Options)}
 	if e.Spec == nil {
 		m.Problem = cmp.Or(e.Problem, "config.json was not read when the container was first seen")
 	}

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,14 +15,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/golden"
 	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/hook/hooktest"
+	"github.com/containerhook/containerhook/internal/object"
 )
+
+func testOptions() Options {
+	return Options{Options: object.Options{NodeName: "node-1", BootID: hooktest.BootID, Now: func() time.Time { return hooktest.Epoch }}}
+}
 
 // A script is events, and what the Set made of them. Each line is an event, and below it stands, indented, the object
 // as Apply returned it; -update writes those. Words of an event:
 //
 //	set max=N sandboxes host-net=N         a new Set with these options
-//	ID STATE [config=NAME] [exit=N] …      an event of container ID; config is a file of testdata/config
+//	ID STATE [config=NAME] [exit=N] …      an event of container ID; config is a file of hooktest.Configs
 //	repeat ID                              the last event of container ID once more
 func TestSetFollowsItsScripts(t *testing.T) {
 	paths, err := filepath.Glob(filepath.Join("testdata", "script", "*.txt"))
@@ -33,7 +42,7 @@ func TestSetFollowsItsScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, path, play(t, string(script)))
+			golden.Check(t, path, play(t, string(script)))
 		})
 	}
 }
@@ -87,16 +96,16 @@ func optionsOf(t *testing.T, words []string) Options {
 }
 
 func eventOf(t *testing.T, words []string) hook.Event {
-	at := func(seconds int64) time.Time { return testEpoch.Add(time.Duration(seconds) * time.Second) }
+	at := func(seconds int64) time.Time { return hooktest.Epoch.Add(time.Duration(seconds) * time.Second) }
 	e := hook.Event{Container: hook.Container{
 		ID: words[0], State: hook.State(words[1]), Runtime: hook.Runtime{Name: "runc"}, Source: hook.FromHook,
-		CreateTime: testEpoch, Init: hook.Process{StartTicks: 100},
+		CreateTime: hooktest.Epoch, Init: hook.Process{StartTicks: 100},
 	}}
 	for _, word := range words[2:] {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
 		case "config":
-			e.Spec = config(t, value)
+			e.Spec = hooktest.Config(t, value)
 		case "ticks":
 			e.Init.StartTicks = uint64(atoi(t, value))
 		case "pid":
@@ -148,10 +157,10 @@ func told(c *v1alpha1.NodeContainer, changed bool, dropped int) string {
 		fmt.Fprintf(&b, " net=%d shared=%v", s.Namespaces.Network, s.HostNamespaces)
 	}
 	if s.StartTime != nil {
-		fmt.Fprintf(&b, " start=%ds", int(s.StartTime.Sub(testEpoch).Seconds()))
+		fmt.Fprintf(&b, " start=%ds", int(s.StartTime.Sub(hooktest.Epoch).Seconds()))
 	}
 	if s.FinishTime != nil {
-		fmt.Fprintf(&b, " finish=%ds", int(s.FinishTime.Sub(testEpoch).Seconds()))
+		fmt.Fprintf(&b, " finish=%ds", int(s.FinishTime.Sub(hooktest.Epoch).Seconds()))
 	}
 	if s.ExitCode != nil {
 		fmt.Fprintf(&b, " exit=%d", *s.ExitCode)
@@ -178,7 +187,7 @@ func told(c *v1alpha1.NodeContainer, changed bool, dropped int) string {
 // Whoever got an object may read it while the Set goes on.
 func TestObjectsAlreadyReturnedAreNotChanged(t *testing.T) {
 	set := NewSet(testOptions())
-	e := created("podman-restricted", config(t, "podman-restricted"))
+	e := hooktest.Created("podman-restricted", hooktest.Config(t, "podman-restricted"))
 	first, _ := set.Apply(e)
 	before := first.DeepCopy()
 
@@ -186,7 +195,7 @@ func TestObjectsAlreadyReturnedAreNotChanged(t *testing.T) {
 	go func() { // with -race this finds a write to what was returned
 		defer close(done)
 		for range 100 {
-			mustMarshal(t, first)
+			_, _ = json.Marshal(first)
 		}
 	}()
 	e.Spec = nil
@@ -220,11 +229,14 @@ func TestSetIsBoundedByDefault(t *testing.T) {
 
 func TestTimesAreStoredAsTheAPIStoresThem(t *testing.T) {
 	set := NewSet(testOptions())
-	e := created("runc-spec", config(t, "runc-spec"))
+	e := hooktest.Created("runc-spec", hooktest.Config(t, "runc-spec"))
 	e.CreateTime = time.Date(2026, 11, 24, 13, 0, 0, 123456789, time.FixedZone("CET", 3600))
 	object, _ := set.Apply(e)
 	var readBack v1alpha1.NodeContainer
-	unmarshal(t, mustMarshal(t, object), &readBack)
+	raw, err := json.Marshal(object)
+	if err = errors.Join(err, json.Unmarshal(raw, &readBack)); err != nil {
+		t.Fatal(err)
+	}
 	if !readBack.Status.CreateTime.Equal(object.Status.CreateTime) {
 		t.Errorf("%v is read back as %v", object.Status.CreateTime, readBack.Status.CreateTime)
 	}

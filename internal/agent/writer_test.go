@@ -20,6 +20,8 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/hook/hooktest"
+	"github.com/containerhook/containerhook/internal/object"
 )
 
 // written is a Set with its Writer, in front of an API without a network.
@@ -37,7 +39,7 @@ func write(t *testing.T, set *Set, api *fakeAPI) *written {
 	t.Helper()
 	w := &written{t: t, set: set, api: api}
 	writer, err := NewWriter(set, WriterOptions{Config: &rest.Config{Host: "http://api", Transport: api, QPS: 50, Burst: 100},
-		NodeName: "node-1", Version: "v1", BootID: testBootID, Save: func() error { return nil },
+		NodeName: "node-1", Version: "v1", BootID: hooktest.BootID, Save: func() error { return nil },
 		Status: func() (s hook.Status) { api.do(func() { s = w.hook }); return s }, Metrics: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +121,7 @@ func TestAContainerShorterThanTheWindowIsOneCreateAndOneStatus(t *testing.T) {
 
 func TestAnObjectThatIsThereAlreadyGetsItsStatusOnly(t *testing.T) {
 	bubble(t, func(t *testing.T, w *written) {
-		name := Name("node-1", testBootID, (&eventValue(t, "a Running start=1").Container).Key())
+		name := object.Name("node-1", hooktest.BootID, (&eventValue(t, "a Running start=1").Container).Key())
 		w.api.do(func() { w.api.objects[name] = &v1alpha1.NodeContainer{ObjectMeta: metav1.ObjectMeta{Name: name}} })
 		w.tell("a Running start=1")
 		after(time.Second)

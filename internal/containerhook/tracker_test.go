@@ -2,7 +2,6 @@ package containerhook
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,12 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/containerhook/containerhook/internal/golden"
 	"github.com/containerhook/containerhook/internal/hook"
 )
-
-var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
 
 // Each line of a script is an input (story_test.go has the words), and what was told of it stands below, indented;
 // -update writes that. A blank line begins another story, with a new tracker and a new clock.
@@ -31,14 +27,7 @@ func TestTrackerFollowsItsScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := play(t, string(script))
-			if *update {
-				if err := os.WriteFile(path, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if diff := cmp.Diff(string(script), string(got)); diff != "" {
-				t.Errorf("%s (-want +got; -update writes it):\n%s", path, diff)
-			}
+			golden.Check(t, path, play(t, string(script)))
 		})
 	}
 }

@@ -23,17 +23,27 @@ const (
 	appliedSchema = applied + "/internal"
 )
 
+// For tests only.
+const (
+	golden   = "internal/golden"
+	hooktest = "internal/hook/hooktest"
+)
+
 // layers says of each package which of ours it may reach, and what it never reaches. cmd joins them, tests see all.
 var layers = map[string]struct{ ours, never []string }{
 	"bpf":                    {never: kubernetes},
 	"internal/hook":          {never: slices.Concat(kubernetes, kernel)},
 	"internal/containerhook": {ours: []string{"bpf", "internal/hook"}, never: kubernetes},
 	"internal/supervisor":    {never: slices.Concat(kubernetes, kernel)},
+	golden:                   {never: slices.Concat(kubernetes, kernel)},
+	hooktest:                 {ours: []string{"internal/hook"}, never: slices.Concat(kubernetes, kernel)},
 	"api/v1alpha1":           {never: slices.Concat(clients, kernel)},
 	applied:                  {ours: []string{"api/v1alpha1", appliedTypes, appliedSchema}, never: kernel},
 	appliedTypes:             {ours: []string{"api/v1alpha1", appliedSchema}, never: kernel},
 	appliedSchema:            {never: slices.Concat(clients, kernel)},
-	"internal/agent":         {ours: []string{"api/v1alpha1", "internal/hook"}, never: kernel},
+	"internal/object":        {ours: []string{"api/v1alpha1", "internal/hook"}, never: slices.Concat(clients, kernel)},
+	"internal/printer":       {ours: []string{"api/v1alpha1"}, never: slices.Concat(clients, kernel)},
+	"internal/agent":         {ours: []string{"api/v1alpha1", "internal/hook", "internal/object"}, never: kernel},
 	"internal/controller":    {ours: []string{"api/v1alpha1", appliedTypes, appliedSchema}, never: kernel},
 }
 

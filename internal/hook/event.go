@@ -1,5 +1,5 @@
 // Package hook is the vocabulary between what sees containers (internal/containerhook) and what tells of them
-// (internal/agent): values only, no behaviour, no Kubernetes and no kernel.
+// (internal/object, internal/agent): values only, no behaviour, no Kubernetes and no kernel.
 package hook
 
 import (

@@ -95,7 +95,7 @@ func TestNoOtherFieldSelects(t *testing.T) {
 // What the agent makes of the config.json of real engines must come back as it was.
 func TestTheSpecsOfRealContainersAreKeptAsTheyAre(t *testing.T) {
 	c := newClient(t, plane.Config)
-	files, err := filepath.Glob("../../internal/agent/testdata/spec/*.yaml")
+	files, err := filepath.Glob("../../internal/object/testdata/spec/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d files: %v", len(files), err)
 	}

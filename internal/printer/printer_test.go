@@ -1,4 +1,4 @@
-package agent
+package printer
 
 import (
 	"bytes"
@@ -7,38 +7,40 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/golden"
 	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/hook/hooktest"
+	"github.com/containerhook/containerhook/internal/object"
 )
 
 // lives are the objects of a few containers from their creation to their end, in the order of their events.
 func lives(t *testing.T) []*v1alpha1.NodeContainer {
 	var objects []*v1alpha1.NodeContainer
-	set := NewSet(testOptions())
+	options := object.Options{NodeName: "node-1", BootID: hooktest.BootID, Now: func() time.Time { return hooktest.Epoch }}
 	for i, name := range []string{"runc-spec", "containerd-cri-container", "podman-restricted", "docker-privileged", "crio-container"} {
-		e := created(name, config(t, name))
+		e := hooktest.Created(name, hooktest.Config(t, name))
 		e.State, e.Init.PID = hook.Creating, 0
 		if strings.HasPrefix(name, "podman") {
 			e.Name = "restricted"
 		}
+		next := *object.New(&e, &options)
 		apply := func() {
-			object, changed := set.Apply(e)
-			if !changed {
-				t.Fatalf("%s: %s changed nothing", name, e.State)
-			}
-			objects, e.Spec = append(objects, object), nil
+			next.Status = object.Next(&next, &e, e.Source, "", &options)
+			objects = append(objects, next.DeepCopy())
 		}
 		apply()
 		e.State, e.Init.PID = hook.Created, int32(4000+i)
 		apply()
-		e.State, e.StartTime = hook.Running, testEpoch
+		e.State, e.StartTime = hook.Running, hooktest.Epoch
 		apply()
 		code := int32(137 * (i % 2))
-		e.State, e.FinishTime, e.ExitCode, e.Reason = hook.Stopped, testEpoch, &code, hook.Completed
+		e.State, e.FinishTime, e.ExitCode, e.Reason = hook.Stopped, hooktest.Epoch, &code, hook.Completed
 		if code != 0 {
 			e.Signal, e.Reason = 9, hook.OOMKilled
 		}
@@ -50,7 +52,7 @@ func lives(t *testing.T) []*v1alpha1.NodeContainer {
 func printed(t *testing.T, format string, objects []*v1alpha1.NodeContainer) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	p, err := NewPrinter(&out, format)
+	p, err := New(&out, format)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,14 +67,14 @@ func printed(t *testing.T, format string, objects []*v1alpha1.NodeContainer) []b
 func TestPrinterIsAsGolden(t *testing.T) {
 	all := lives(t)
 	for format, objects := range map[string][]*v1alpha1.NodeContainer{
-		FormatTable: all, FormatWide: all, FormatYAML: all[6:8], FormatJSON: all[6:8],
+		Table: all, Wide: all, YAML: all[6:8], JSON: all[6:8],
 	} {
-		golden(t, filepath.Join("testdata", "print", format+".txt"), printed(t, format, objects))
+		golden.Check(t, filepath.Join("testdata", "print", format+".txt"), printed(t, format, objects))
 	}
 }
 
 func TestTableIsAlignedAcrossLinesAndHasOneHeader(t *testing.T) {
-	for _, format := range []string{FormatTable, FormatWide} {
+	for _, format := range []string{Table, Wide} {
 		lines := strings.Split(strings.TrimSuffix(string(printed(t, format, lives(t))), "\n"), "\n")
 		if strings.Count(strings.Join(lines, "\n"), "RUNTIME") != 1 {
 			t.Errorf("%s: want one header", format)
@@ -88,8 +90,8 @@ func TestTableIsAlignedAcrossLinesAndHasOneHeader(t *testing.T) {
 
 func TestYAMLAndJSONDecodeStrictlyIntoWhatWasPrinted(t *testing.T) {
 	objects := lives(t)
-	documents := strings.Split(strings.TrimPrefix(string(printed(t, FormatYAML, objects)), "---\n"), "\n---\n")
-	lines := strings.Split(strings.TrimSuffix(string(printed(t, FormatJSON, objects)), "\n"), "\n")
+	documents := strings.Split(strings.TrimPrefix(string(printed(t, YAML, objects)), "---\n"), "\n---\n")
+	lines := strings.Split(strings.TrimSuffix(string(printed(t, JSON, objects)), "\n"), "\n")
 	if len(documents) != len(objects) || len(lines) != len(objects) {
 		t.Fatalf("got %d documents and %d lines of %d objects", len(documents), len(lines), len(objects))
 	}
@@ -99,9 +101,9 @@ func TestYAMLAndJSONDecodeStrictlyIntoWhatWasPrinted(t *testing.T) {
 			t.Fatal(err)
 		}
 		unmarshal(t, []byte(lines[i]), &fromJSON)
-		for format, got := range map[string]*v1alpha1.NodeContainer{FormatYAML: &fromYAML, FormatJSON: &fromJSON} {
-			if !bytes.Equal(mustMarshal(t, got), mustMarshal(t, want)) {
-				t.Errorf("%s (-want +got):\n%s", format, cmp.Diff(want, got))
+		for format, got := range map[string]*v1alpha1.NodeContainer{YAML: &fromYAML, JSON: &fromJSON} {
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", format, diff)
 			}
 			if got.APIVersion != "containerhook.io/v1alpha1" || got.Kind != "NodeContainer" || got.Name == "" {
 				t.Errorf("%s: printed a %q %q named %q", format, got.APIVersion, got.Kind, got.Name)
@@ -120,7 +122,7 @@ func unmarshal(t *testing.T, data []byte, into any) {
 }
 
 func TestTableOfAContainerOfWhichNothingIsKnown(t *testing.T) {
-	got := strings.Fields(string(printed(t, FormatWide, []*v1alpha1.NodeContainer{{}})))
+	got := strings.Fields(string(printed(t, Wide, []*v1alpha1.NodeContainer{{}})))
 	columns := len(tableColumns) + len(wideColumns)
 	if len(got) != 2*columns || strings.Count(strings.Join(got, " "), "<none>") != columns {
 		t.Errorf("got %q, want %d headers and as many <none>", got, columns)
@@ -128,7 +130,7 @@ func TestTableOfAContainerOfWhichNothingIsKnown(t *testing.T) {
 }
 
 func TestPrinterRefusesAnUnknownFormat(t *testing.T) {
-	if _, err := NewPrinter(new(bytes.Buffer), "xml"); err == nil || !strings.Contains(err.Error(), "table, wide, yaml, json") {
+	if _, err := New(new(bytes.Buffer), "xml"); err == nil || !strings.Contains(err.Error(), "table, wide, yaml, json") {
 		t.Errorf("got %v, want an error that names the formats", err)
 	}
 }
@@ -140,8 +142,8 @@ var errBroken = errors.New("broken pipe")
 func (broken) Write([]byte) (int, error) { return 0, errBroken }
 
 func TestPrinterReturnsTheErrorOfItsOutput(t *testing.T) {
-	for _, format := range []string{FormatTable, FormatWide, FormatYAML, FormatJSON} {
-		p, err := NewPrinter(broken{}, format)
+	for _, format := range []string{Table, Wide, YAML, JSON} {
+		p, err := New(broken{}, format)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package agent
+package object
 
 import (
 	"crypto/sha256"

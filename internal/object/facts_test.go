@@ -1,4 +1,4 @@
-package agent
+package object
 
 import (
 	"encoding/json"
@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -13,37 +14,43 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/golden"
 	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/hook/hooktest"
 )
+
+func testOptions() Options {
+	return Options{NodeName: "node-1", BootID: hooktest.BootID, Now: func() time.Time { return hooktest.Epoch }}
+}
 
 func specFrom(name string, spec *specs.Spec) v1alpha1.NodeContainerSpec {
 	o := testOptions()
-	e := created(name, spec)
+	e := hooktest.Created(name, spec)
 	return specOf(&e, &o)
 }
 
 // The golden files are the facts of every engine's config.json: read them as what a user gets.
 func TestSpecOfEveryEngineIsAsGolden(t *testing.T) {
-	for _, name := range configs(t) {
+	for _, name := range hooktest.Configs(t) {
 		t.Run(name, func(t *testing.T) {
-			got, err := yaml.Marshal(specFrom(name, config(t, name)))
+			got, err := yaml.Marshal(specFrom(name, hooktest.Config(t, name)))
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, filepath.Join("testdata", "spec", name+".yaml"), got)
+			golden.Check(t, filepath.Join("testdata", "spec", name+".yaml"), got)
 		})
 	}
 }
 
 func TestSpecOfAContainerWithoutConfigHasWhatTheRuntimeWasTold(t *testing.T) {
-	e := created("runc-spec", config(t, "runc-spec"))
+	e := hooktest.Created("runc-spec", hooktest.Config(t, "runc-spec"))
 	e.Spec = nil
 	o := testOptions()
 	want := v1alpha1.NodeContainerSpec{
-		NodeName: "node-1", BootID: testBootID, ContainerID: "runc-spec", Type: v1alpha1.TypeContainer,
+		NodeName: "node-1", BootID: hooktest.BootID, ContainerID: "runc-spec", Type: v1alpha1.TypeContainer,
 		Runtime:      v1alpha1.ContainerRuntime{Name: "runc", Path: "/usr/sbin/runc", Root: "/run/runc"},
 		Bundle:       "/run/containerd/io.containerd.runtime.v2.task/k8s.io/runc-spec",
-		ConfigDigest: testDigest,
+		ConfigDigest: hooktest.Digest,
 	}
 	if diff := cmp.Diff(want, specOf(&e, &o)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -67,15 +74,15 @@ func TestPodOfAContainer(t *testing.T) {
 		want        v1alpha1.ContainerPod
 	}{
 		"containerd's": {
-			annotations: config(t, "containerd-cri-container").Annotations,
+			annotations: hooktest.Config(t, "containerd-cri-container").Annotations,
 			want:        v1alpha1.ContainerPod{Namespace: "shop", Name: "web-7d4b9c6f5-x2x9k", UID: uid, Container: "main"},
 		},
 		"CRI-O's": {
-			annotations: config(t, "crio-container").Annotations,
+			annotations: hooktest.Config(t, "crio-container").Annotations,
 			want:        v1alpha1.ContainerPod{Namespace: "shop", Name: "web-7d4b9c6f5-x2x9k", UID: uid, Container: "main"},
 		},
 		"a sandbox has no name in its pod": {
-			annotations: config(t, "crio-sandbox").Annotations,
+			annotations: hooktest.Config(t, "crio-sandbox").Annotations,
 			want:        v1alpha1.ContainerPod{Namespace: "shop", Name: "web-7d4b9c6f5-x2x9k", UID: uid},
 		},
 		"by the cgroup alone, cgroupfs driver": {
@@ -91,8 +98,8 @@ func TestPodOfAContainer(t *testing.T) {
 			want:   v1alpha1.ContainerPod{UID: "0123456789abcdef0123456789abcdef"},
 		},
 		"podman's own pod is not a Kubernetes pod": {
-			annotations: config(t, "podman-pod-member").Annotations,
-			cgroup:      config(t, "podman-pod-member").Linux.CgroupsPath,
+			annotations: hooktest.Config(t, "podman-pod-member").Annotations,
+			cgroup:      hooktest.Config(t, "podman-pod-member").Linux.CgroupsPath,
 		},
 		"a cgroup that only looks like a pod's": {cgroup: "/tripods/podium/x"},
 		"names without an engine's word for it are nobody's": {
@@ -109,7 +116,7 @@ func TestPodOfAContainer(t *testing.T) {
 }
 
 func TestNameIsTheEnginesAndElseNerdctls(t *testing.T) {
-	e := created("x", &specs.Spec{Annotations: map[string]string{"nerdctl/name": "mine"}, Linux: &specs.Linux{}})
+	e := hooktest.Created("x", &specs.Spec{Annotations: map[string]string{"nerdctl/name": "mine"}, Linux: &specs.Linux{}})
 	o := testOptions()
 	if got := specOf(&e, &o).Name; got != "mine" {
 		t.Errorf("got %q, want the annotation's", got)
@@ -122,11 +129,11 @@ func TestNameIsTheEnginesAndElseNerdctls(t *testing.T) {
 
 func TestImageDigestIsThatOfItsName(t *testing.T) {
 	for image, want := range map[string]v1alpha1.ContainerImage{
-		"quay.io/shop@" + testDigest: {Name: "quay.io/shop@" + testDigest, Digest: testDigest},
-		"quay.io/shop:1.4":           {Name: "quay.io/shop:1.4"},
-		"":                           {},
+		"quay.io/shop@" + hooktest.Digest: {Name: "quay.io/shop@" + hooktest.Digest, Digest: hooktest.Digest},
+		"quay.io/shop:1.4":                {Name: "quay.io/shop:1.4"},
+		"":                                {},
 	} {
-		spec := config(t, "containerd-cri-container")
+		spec := hooktest.Config(t, "containerd-cri-container")
 		spec.Annotations["io.kubernetes.cri.image-name"] = image
 		if diff := cmp.Diff(want, specFrom("x", spec).Image); diff != "" {
 			t.Errorf("%q: -want +got:\n%s", image, diff)
@@ -171,17 +178,17 @@ func TestObjectOfATypicalContainerIsSmall(t *testing.T) {
 		{"containerd-cri-container", 2048}, {"containerd-cri-privileged", 3072}, {"crio-container", 2560},
 		{"docker-container", 2048}, {"podman-container", 2048}, {"runc-spec", 1536},
 	} {
-		set := NewSet(testOptions())
-		e := created(tc.name, config(t, tc.name))
-		set.Apply(e)
-		e.Spec, e.State, e.StartTime = nil, hook.Running, testEpoch
-		object, _ := set.Apply(e)
+		o := testOptions()
+		e := hooktest.Created(tc.name, hooktest.Config(t, tc.name))
+		e.State, e.StartTime = hook.Running, hooktest.Epoch
+		object := New(&e, &o)
+		object.Status = Next(object, &e, e.Source, "", &o)
 		whole, err := json.Marshal(object)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("%-26s %4d bytes, spec %4d; as stored, with what API server and controller add, %4d; config.json %5d",
-			tc.name, len(whole), size(&object.Spec), len(mustMarshal(t, stored(object))), len(mustMarshal(t, config(t, tc.name))))
+			tc.name, len(whole), size(&object.Spec), len(mustMarshal(t, stored(object))), len(mustMarshal(t, hooktest.Config(t, tc.name))))
 		if len(whole) > tc.most {
 			t.Errorf("%s: %d bytes, want at most %d: %s", tc.name, len(whole), tc.most, whole)
 		}
@@ -191,11 +198,11 @@ func TestObjectOfATypicalContainerIsSmall(t *testing.T) {
 // stored is object with what the API server and the controller will add.
 func stored(object *v1alpha1.NodeContainer) *v1alpha1.NodeContainer {
 	s := object.DeepCopy()
-	s.UID, s.Generation, s.CreationTimestamp = testPodUID, 1, metav1.NewTime(testEpoch)
+	s.UID, s.Generation, s.CreationTimestamp = testPodUID, 1, metav1.NewTime(hooktest.Epoch)
 	s.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "node-1", UID: testPodUID}}
 	for _, c := range []string{v1alpha1.ConditionPodMatched, v1alpha1.ConditionSpecMatched} {
 		s.Status.Conditions = append(s.Status.Conditions, metav1.Condition{
-			Type: c, Status: metav1.ConditionTrue, Reason: "Matched", LastTransitionTime: metav1.NewTime(testEpoch),
+			Type: c, Status: metav1.ConditionTrue, Reason: "Matched", LastTransitionTime: metav1.NewTime(hooktest.Epoch),
 		})
 	}
 	return s

@@ -1,4 +1,4 @@
-package agent
+package object
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/hook/hooktest"
 )
 
 const canary = "c4n4ry-s3cr3t"
@@ -52,30 +53,20 @@ func everyStage(h []specs.Hook) *specs.Hooks {
 	}
 }
 
-func TestNothingSecretIsInAnyOutput(t *testing.T) {
-	for _, name := range configs(t) {
-		for _, format := range []string{FormatTable, FormatWide, FormatYAML, FormatJSON} {
-			set := NewSet(testOptions())
-			set.options.Sandboxes = true
-			var out bytes.Buffer
-			p, err := NewPrinter(&out, format)
-			if err != nil {
-				t.Fatal(err)
+// All output is made of objects.
+func TestNothingSecretIsInAnObject(t *testing.T) {
+	o := testOptions()
+	for _, name := range hooktest.Configs(t) {
+		e := hooktest.Created(name, withSecrets(hooktest.Config(t, name)))
+		object := New(&e, &o)
+		for _, e.State = range []hook.State{hook.Creating, hook.Created, hook.Running, hook.Stopped} {
+			object.Status = Next(object, &e, e.Source, "", &o)
+			whole := mustMarshal(t, object)
+			if i := bytes.Index(whole, []byte(canary)); i >= 0 {
+				t.Errorf("%s: %s", name, whole[i:min(i+60, len(whole))])
 			}
-			e := created(name, withSecrets(config(t, name)))
-			for _, state := range []hook.State{hook.Creating, hook.Created, hook.Running, hook.Stopped} {
-				e.State = state
-				object, _ := set.Apply(e)
-				if err := p.Print(object); err != nil {
-					t.Fatal(err)
-				}
-				e.Spec = nil
-			}
-			if i := bytes.Index(out.Bytes(), []byte(canary)); i >= 0 {
-				t.Errorf("%s as %s: %s", name, format, out.Bytes()[i:min(i+60, out.Len())])
-			}
-			if !bytes.Contains(out.Bytes(), []byte("Running")) {
-				t.Errorf("%s as %s: no output to look into", name, format)
+			if !bytes.Contains(whole, []byte(e.State)) || object.Spec.Entrypoint == "" {
+				t.Errorf("%s: nothing to look into", name)
 			}
 		}
 	}
@@ -84,7 +75,7 @@ func TestNothingSecretIsInAnyOutput(t *testing.T) {
 func TestAnnotationsAreThoseOfTheAllowlist(t *testing.T) {
 	o := testOptions()
 	o.Annotations = []string{"example.com/team", "example.com/absent"}
-	e := created("x", &specs.Spec{Linux: &specs.Linux{}, Annotations: map[string]string{
+	e := hooktest.Created("x", &specs.Spec{Linux: &specs.Linux{}, Annotations: map[string]string{
 		"example.com/team": "shop", "example.com/team-token": canary,
 	}})
 	got := specOf(&e, &o).Annotations
@@ -111,18 +102,18 @@ func TestClean(t *testing.T) {
 		{"\n\n\n\n", 4, "\uFFFD"},            // its replacement is longer than what it stands for
 		{strings.Repeat("x", 100), 10, "xxxxxxxxxx"},
 	} {
-		if got := clean(tc.in, tc.limit); got != tc.want {
-			t.Errorf("clean(%q, %d) = %q, want %q", tc.in, tc.limit, got, tc.want)
+		if got := Clean(tc.in, tc.limit); got != tc.want {
+			t.Errorf("Clean(%q, %d) = %q, want %q", tc.in, tc.limit, got, tc.want)
 		}
 	}
 }
 
 func TestTruncatedNamesWhatWasCutAndNothingElse(t *testing.T) {
-	spec := config(t, "containerd-cri-container")
+	spec := hooktest.Config(t, "containerd-cri-container")
 	if got := specFrom("x", spec).Truncated; got != nil {
 		t.Errorf("got %q for a config.json in which nothing is too long", got)
 	}
-	spec.Process.Args[0] = strings.Repeat("/x", maxPath)
+	spec.Process.Args[0] = strings.Repeat("/x", MaxPath)
 	spec.Annotations["io.kubernetes.cri.sandbox-name"] = "a\nb"
 	for range maxMounts + 1 {
 		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/m", Type: "bind", Source: "/s"})
@@ -131,7 +122,7 @@ func TestTruncatedNamesWhatWasCutAndNothingElse(t *testing.T) {
 	if want := []string{"entrypoint", "pod.name", "mounts"}; !slices.Equal(got.Truncated, want) {
 		t.Errorf("got %q, want %q", got.Truncated, want)
 	}
-	if len(got.Mounts) != maxMounts || len(got.Entrypoint) != maxPath || got.Pod.Name != "a\uFFFDb" {
+	if len(got.Mounts) != maxMounts || len(got.Entrypoint) != MaxPath || got.Pod.Name != "a\uFFFDb" {
 		t.Errorf("got %d mounts, an entrypoint of %d bytes, pod %q", len(got.Mounts), len(got.Entrypoint), got.Pod.Name)
 	}
 }
@@ -158,7 +149,7 @@ func hostile(s string, n int) hook.Event {
 		h = append(h, specs.Hook{Path: s})
 	}
 	spec.Hooks = everyStage(h)
-	e := created("x", spec)
+	e := hooktest.Created("x", spec)
 	e.Name, e.Bundle, e.ConfigDigest, e.Problem = s, s, s, s
 	e.Runtime = hook.Runtime{Name: s, Path: s, Root: s}
 	return e
@@ -171,7 +162,7 @@ func TestHostileConfigMakesABoundedObjectThatCanBePrinted(t *testing.T) {
 		"long, escaped":    strings.Repeat("<", 1<<16), // six bytes in JSON
 		"control":          strings.Repeat("\x00\n\x1b]0;", 1<<10),
 		"not UTF-8":        strings.Repeat("\xff\xfe", 1<<10),
-		"half a character": strings.Repeat("x", maxPath-1) + "ß",
+		"half a character": strings.Repeat("x", MaxPath-1) + "ß",
 	} {
 		t.Run(name, func(t *testing.T) {
 			checkBounds(t, hostile(s, 1000))
@@ -180,8 +171,8 @@ func TestHostileConfigMakesABoundedObjectThatCanBePrinted(t *testing.T) {
 }
 
 func FuzzSpecOf(f *testing.F) {
-	for _, name := range configs(f) {
-		seed := config(f, name)
+	for _, name := range hooktest.Configs(f) {
+		seed := hooktest.Config(f, name)
 		if seed.Linux.Seccomp != nil { // most of its bytes, which only make the fuzzer slow
 			seed.Linux.Seccomp.Syscalls = seed.Linux.Seccomp.Syscalls[:1]
 		}
@@ -201,8 +192,9 @@ func FuzzSpecOf(f *testing.F) {
 func checkBounds(t *testing.T, e hook.Event) {
 	t.Helper()
 	o := testOptions()
-	o.Annotations, o.Sandboxes = []string{"allowed"}, true
-	object, _ := NewSet(o).Apply(e)
+	o.Annotations = []string{"allowed"}
+	object := New(&e, &o)
+	object.Status = Next(object, &e, e.Source, e.Problem, &o)
 	if data := mustMarshal(t, object); len(data) > 16<<10 {
 		t.Errorf("%d bytes", len(data))
 	}
@@ -249,7 +241,7 @@ func checkPrintable(t *testing.T, v reflect.Value) {
 
 func TestSpecThatFitsIsLeftAlone(t *testing.T) {
 	var c cutter
-	spec := specFrom("docker-privileged", config(t, "docker-privileged"))
+	spec := specFrom("docker-privileged", hooktest.Config(t, "docker-privileged"))
 	want := mustMarshal(t, spec)
 	c.fit(&spec)
 	if got := mustMarshal(t, spec); !bytes.Equal(got, want) || c.fields != nil {

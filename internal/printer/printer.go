@@ -1,4 +1,5 @@
-package agent
+// Package printer prints NodeContainers one after the other, as kubectl get -w does.
+package printer
 
 import (
 	"cmp"
@@ -16,10 +17,10 @@ import (
 
 // Formats of a Printer.
 const (
-	FormatTable = "table" // one line each time, the columns aligned across all lines, as kubectl get -w does
-	FormatWide  = "wide"  // the same with more columns
-	FormatYAML  = "yaml"  // a document each time
-	FormatJSON  = "json"  // an object on one line each time
+	Table = "table" // one line each time, the columns aligned across all lines, as kubectl get -w does
+	Wide  = "wide"  // the same with more columns
+	YAML  = "yaml"  // a document each time
+	JSON  = "json"  // an object on one line each time
 )
 
 // Printer prints NodeContainers one after the other, each as it is then. It belongs to one goroutine.
@@ -27,20 +28,20 @@ type Printer struct {
 	one func(*v1alpha1.NodeContainer) error
 }
 
-// NewPrinter returns a Printer to out in a format; the empty one is FormatTable.
-func NewPrinter(out io.Writer, format string) (*Printer, error) {
+// New returns a Printer to out in a format; the empty one is Table.
+func New(out io.Writer, format string) (*Printer, error) {
 	switch format {
-	case FormatTable, "":
+	case Table, "":
 		return &Printer{newTable(out, tableColumns).line}, nil
-	case FormatWide:
+	case Wide:
 		return &Printer{newTable(out, slices.Concat(tableColumns, wideColumns)).line}, nil
-	case FormatYAML:
+	case YAML:
 		return &Printer{func(c *v1alpha1.NodeContainer) error { return printYAML(out, c) }}, nil
-	case FormatJSON:
+	case JSON:
 		return &Printer{func(c *v1alpha1.NodeContainer) error { return json.NewEncoder(out).Encode(c) }}, nil
 	}
 	return nil, fmt.Errorf("output format %q: not one of %s, %s, %s, %s", format,
-		FormatTable, FormatWide, FormatYAML, FormatJSON)
+		Table, Wide, YAML, JSON)
 }
 
 // Print prints c.

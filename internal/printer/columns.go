@@ -1,4 +1,4 @@
-package agent
+package printer
 
 import (
 	"cmp"
@@ -20,7 +20,7 @@ type column struct {
 // What somebody wants to see who watches one node: kubectl's columns for the CRD begin with what is the same in every
 // line here, the node.
 var tableColumns = []column{
-	{"ID", 12, func(c *v1alpha1.NodeContainer) string { return prefix(c.Spec.ContainerID, 12) }},
+	{"ID", 12, func(c *v1alpha1.NodeContainer) string { return c.Spec.ContainerID[:min(12, len(c.Spec.ContainerID))] }},
 	{"RUNTIME", 7, func(c *v1alpha1.NodeContainer) string { return c.Spec.Runtime.Name }},
 	{"STATE", 8, func(c *v1alpha1.NodeContainer) string { return string(c.Status.State) }},
 	{"PID", 7, func(c *v1alpha1.NodeContainer) string { return number(c.Status.PID) }},

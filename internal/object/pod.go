@@ -1,4 +1,4 @@
-package agent
+package object
 
 import (
 	"regexp"
@@ -117,7 +117,7 @@ var podCgroup = regexp.MustCompile(`(?:^|[/-])pod([0-9a-f]{32}|[0-9a-f]{8}(?:[-_
 // podUIDOf returns the UID of the pod to which a cgroup belongs, or nothing. It is all that tells of the pod of a
 // container of cri-dockerd.
 func podUIDOf(cgroupsPath string) string {
-	m := podCgroup.FindStringSubmatch(prefix(cgroupsPath, maxPath))
+	m := podCgroup.FindStringSubmatch(prefix(cgroupsPath, MaxPath))
 	if m == nil {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package agent
+package object
 
 import (
 	"regexp"
@@ -18,8 +18,8 @@ func securityOf(c *cutter, root *specs.Root, process *specs.Process, linux *spec
 		ReadOnlyRootFilesystem: root != nil && root.Readonly,
 		AllDevices:             allDevices(linux.Resources),
 		Seccomp:                seccompOf(linux.Seccomp),
-		AppArmorProfile:        c.text("security.appArmorProfile", process.ApparmorProfile, maxText),
-		SELinuxLabel:           c.text("security.seLinuxLabel", process.SelinuxLabel, maxText),
+		AppArmorProfile:        c.text("security.appArmorProfile", process.ApparmorProfile, MaxText),
+		SELinuxLabel:           c.text("security.seLinuxLabel", process.SelinuxLabel, MaxText),
 	}
 	for _, ns := range namespaces {
 		if usesHost(linux.Namespaces, ns.oci) {

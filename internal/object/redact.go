@@ -1,4 +1,4 @@
-package agent
+package object
 
 import (
 	"encoding/json"
@@ -16,11 +16,12 @@ import (
 
 // The bounds of the API (MaxLength and MaxItems of v1alpha1). What is over them would be refused whole.
 const (
+	MaxPath = 1024 // of any path
+	MaxText = 256  // of what is written for people
+
 	maxID          = 1024
-	maxPath        = 1024
 	maxImage       = 512
 	maxName        = 253 // of a DNS subdomain
-	maxText        = 256
 	maxDigest      = 128
 	maxLabel       = 63 // of a DNS label
 	maxWord        = 64
@@ -45,9 +46,9 @@ func (c *cutter) cut(field string) {
 	}
 }
 
-// text returns s, fit to be stored and printed: see clean.
+// text returns s, fit to be stored and printed: see Clean.
 func (c *cutter) text(field, s string, limit int) string {
-	cleaned := clean(s, limit)
+	cleaned := Clean(s, limit)
 	if cleaned != s {
 		c.cut(field)
 	}
@@ -63,9 +64,9 @@ func capped[T any](c *cutter, field string, list []T, limit int) []T {
 	return slices.Clone(list[:limit])
 }
 
-// clean returns at most limit bytes of s, as valid UTF-8 that can be printed: whatever else is in it (NUL, newline,
+// Clean returns at most limit bytes of s, as valid UTF-8 that can be printed: whatever else is in it (NUL, newline,
 // ESC, a change of writing direction) becomes U+FFFD. The result does not keep s in memory.
-func clean(s string, limit int) string {
+func Clean(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r

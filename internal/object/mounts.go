@@ -1,4 +1,4 @@
-package agent
+package object
 
 import (
 	"fmt"
@@ -35,9 +35,9 @@ func mountsOf(c *cutter, mounts []specs.Mount, own owners) []v1alpha1.ContainerM
 // mountOf looks at two of a mount's options and copies none: others hold passwords (cifs) and keys. The source of a
 // network filesystem may hold one too, so only paths are told.
 func mountOf(c *cutter, m specs.Mount, bind bool) v1alpha1.ContainerMount {
-	told := v1alpha1.ContainerMount{Destination: c.text("mounts", m.Destination, maxPath)}
+	told := v1alpha1.ContainerMount{Destination: c.text("mounts", m.Destination, MaxPath)}
 	if strings.HasPrefix(m.Source, "/") && !strings.HasPrefix(m.Source, "//") { // "//" begins a share of a server
-		told.Source = c.text("mounts", m.Source, maxPath)
+		told.Source = c.text("mounts", m.Source, MaxPath)
 	}
 	if !bind {
 		told.Type = c.text("mounts", m.Type, maxType)
@@ -66,7 +66,7 @@ func devicesOf(c *cutter, devices []specs.LinuxDevice) []v1alpha1.ContainerDevic
 			continue
 		}
 		told = append(told, v1alpha1.ContainerDevice{
-			Path:   c.text("devices", d.Path, maxPath),
+			Path:   c.text("devices", d.Path, MaxPath),
 			Device: c.text("devices", fmt.Sprintf("%s %d:%d", d.Type, d.Major, d.Minor), maxWord),
 		})
 	}

@@ -1,4 +1,4 @@
-package agent
+package object
 
 import (
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -17,12 +17,12 @@ func specOf(e *hook.Event, o *Options) v1alpha1.NodeContainerSpec {
 		ContainerID:  c.text("containerID", e.ID, maxID),
 		Name:         c.text("name", e.Name, maxName),
 		Type:         v1alpha1.TypeContainer,
-		Bundle:       c.text("bundle", e.Bundle, maxPath),
+		Bundle:       c.text("bundle", e.Bundle, MaxPath),
 		ConfigDigest: c.text("configDigest", e.ConfigDigest, maxDigest),
 		Runtime: v1alpha1.ContainerRuntime{
 			Name: c.text("runtime.name", e.Runtime.Name, maxWord),
-			Path: c.text("runtime.path", e.Runtime.Path, maxPath),
-			Root: c.text("runtime.root", e.Runtime.Root, maxPath),
+			Path: c.text("runtime.path", e.Runtime.Path, MaxPath),
+			Root: c.text("runtime.root", e.Runtime.Root, MaxPath),
 		},
 		Security: v1alpha1.ContainerSecurity{Rootless: e.Rootless},
 	}
@@ -47,9 +47,9 @@ func (c *cutter) config(spec *v1alpha1.NodeContainerSpec, config *specs.Spec) {
 	} else {
 		spec.User = userOf(c, process.User)
 	}
-	spec.CgroupsPath = c.text("cgroupsPath", linux.CgroupsPath, maxPath)
+	spec.CgroupsPath = c.text("cgroupsPath", linux.CgroupsPath, MaxPath)
 	if len(process.Args) > 0 {
-		spec.Entrypoint = c.text("entrypoint", process.Args[0], maxPath)
+		spec.Entrypoint = c.text("entrypoint", process.Args[0], MaxPath)
 	}
 	claim := claimOf(config.Annotations, linux.CgroupsPath)
 	claim.describe(c, spec)
@@ -92,7 +92,7 @@ func hooksOf(c *cutter, hooks *specs.Hooks) []v1alpha1.ContainerHook {
 	} {
 		for _, h := range capped(c, "hooks", s.hooks, maxHooks) {
 			if h.Path != "" {
-				all = append(all, v1alpha1.ContainerHook{Stage: s.stage, Path: c.text("hooks", h.Path, maxPath)})
+				all = append(all, v1alpha1.ContainerHook{Stage: s.stage, Path: c.text("hooks", h.Path, MaxPath)})
 			}
 		}
 	}
@@ -137,7 +137,7 @@ func annotationsOf(c *cutter, all map[string]string, allowed []string) map[strin
 		if copied == nil {
 			copied = make(map[string]v1alpha1.AnnotationValue)
 		}
-		copied[key] = v1alpha1.AnnotationValue(c.text("annotations", value, maxText))
+		copied[key] = v1alpha1.AnnotationValue(c.text("annotations", value, MaxText))
 	}
 	return copied
 }

@@ -1,4 +1,4 @@
-package agent
+package object
 
 import (
 	"cmp"
@@ -100,7 +100,7 @@ func withConditions(conditions []metav1.Condition, source hook.Source, problem s
 	switch {
 	case problem != "":
 		complete.Status, complete.Reason = metav1.ConditionFalse, v1alpha1.ReasonIncomplete
-		complete.Message = clean(problem, maxText)
+		complete.Message = Clean(problem, MaxText)
 	case truncated:
 		complete.Status, complete.Reason = metav1.ConditionFalse, v1alpha1.ReasonTruncated
 	}

@@ -1,0 +1,88 @@
+// Package hooktest makes events for tests, of real config.json files: testdata/config/README.md says which engine wrote
+// each of them.
+package hooktest
+
+import (
+	"embed"
+	"encoding/json"
+	"path"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+const (
+	BootID = "8f6c2a1e-5b0d-4f7a-9c3e-2d1b4a6f8e90"
+	Digest = "sha256:1780b5a5496189974b94eb2595d86731d7a0820e4beb8ea770974298a943ed55"
+)
+
+// Epoch is when everything begins.
+var Epoch = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+//go:embed testdata/config/*.json
+var configs embed.FS
+
+// Config returns one of Configs, anew each time.
+func Config(t testing.TB, name string) *specs.Spec {
+	t.Helper()
+	data, err := configs.ReadFile(path.Join("testdata/config", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := new(specs.Spec)
+	if err := json.Unmarshal(data, spec); err != nil {
+		t.Fatalf("parse %q: %v", name, err)
+	}
+	return spec
+}
+
+// Configs returns the names of all config.json files.
+func Configs(t testing.TB) []string {
+	t.Helper()
+	files, err := configs.ReadDir("testdata/config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range files {
+		names = append(names, strings.TrimSuffix(f.Name(), ".json"))
+	}
+	return names
+}
+
+// Created is the first event of a container with a config.json, as the hook tells it.
+func Created(name string, spec *specs.Spec) hook.Event {
+	id := idOf(name, spec)
+	root := "/run/runc"
+	if strings.HasPrefix(name, "containerd-cri") {
+		root = "/run/containerd/runc/k8s.io"
+	}
+	return hook.Event{Spec: spec, Container: hook.Container{
+		ID:           id,
+		Runtime:      hook.Runtime{Name: "runc", Path: "/usr/sbin/runc", Root: root},
+		Bundle:       "/run/containerd/io.containerd.runtime.v2.task/k8s.io/" + id,
+		ConfigDigest: Digest,
+		Source:       hook.FromHook,
+		State:        hook.Created,
+		Init: hook.Process{PID: 20954, StartTicks: 123456, CgroupID: 68719, Namespaces: hook.Namespaces{
+			Cgroup: 4026531835, IPC: 4026532455, Mount: 4026532459, Network: 4026532457, PID: 4026532460,
+			User: 4026531837, UTS: 4026532454,
+		}},
+		CreateTime: Epoch,
+	}}
+}
+
+// idOf returns the container ID with which an engine made a config.json: the last part of its cgroup.
+func idOf(name string, spec *specs.Spec) string {
+	if spec.Linux == nil {
+		return name
+	}
+	if i := strings.LastIndexAny(spec.Linux.CgroupsPath, "/:"); i >= 0 {
+		return strings.TrimPrefix(spec.Linux.CgroupsPath[i+1:], "libpod-")
+	}
+	return name
+}
