@@ -52,12 +52,15 @@ func main() {
 }
 
 func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == "check" {
+		return check(ctx, os.Args[2:])
+	}
 	o, err := parseOptions(os.Args[1:])
 	if err != nil || o.printed {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	log := newLogger(o.verbosity)
 	ctrl.SetLogger(log)
 	mgr, err := newManager(o, log)

@@ -63,7 +63,8 @@ func parseOptions(args []string) (*options, error) {
 	showVersion := f.Bool("version", false, "print the version")
 	f.Usage = func() {
 		fmt.Fprintf(os.Stdout, "Matches NodeContainers with pods, and deletes those of containers that are gone.\n\n"+
-			"Usage:\n  controller [flags]\n\nFlags:\n%s\nExit codes: 0 stopped by a signal, 1 it failed, 2 wrong flags.\n", f.FlagUsages())
+			"Usage:\n  controller [flags]\n  controller check --pod-uid UID  waits until that pod's containers are known, as helm test does\n\n"+
+			"Flags:\n%s\nExit codes: 0 stopped by a signal, 1 it failed, 2 wrong flags.\n", f.FlagUsages())
 	}
 	if err := f.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil, err
