@@ -12,15 +12,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // startTimeout is far beyond the 3 s that it takes on two idle cores: the machine may be busy.
 const startTimeout = 3 * time.Minute
 
-// ControlPlane is a kube-apiserver, its etcd, and a kube-controller-manager where it was asked for. Its methods are not
-// for use by several goroutines at once.
+// ControlPlane is a kube-apiserver, its etcd, and a kube-controller-manager where it was asked for. Its methods that start
+// or stop something are not for use by several goroutines at once.
 type ControlPlane struct {
 	// Dir holds everything: certificates, the data of etcd (in Dir/etcd), and what each process says (in *.log). Stop
 	// removes it.
@@ -86,20 +84,9 @@ func (c *ControlPlane) user(kubeconfig, name string, groups ...string) (*rest.Co
 	if err := c.ca.issue(name, name, groups...); err != nil {
 		return nil, err
 	}
-	file := clientcmdapi.NewConfig()
-	file.Clusters["test"] = &clientcmdapi.Cluster{Server: "https://" + c.address, CertificateAuthority: c.ca.path("ca.crt")}
-	file.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificate: c.ca.path(name + ".crt"), ClientKey: c.ca.path(name + ".key")}
-	file.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: name}
-	file.CurrentContext = "test"
-	if err := clientcmd.WriteToFile(*file, kubeconfig); err != nil {
-		return nil, fmt.Errorf("write kubeconfig: %w", err)
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("read kubeconfig: %w", err)
-	}
-	config.QPS = -1
-	return config, nil
+	config := &rest.Config{Host: "https://" + c.address, QPS: -1, TLSClientConfig: rest.TLSClientConfig{
+		CAFile: c.ca.path("ca.crt"), CertFile: c.ca.path(name + ".crt"), KeyFile: c.ca.path(name + ".key")}}
+	return config, WriteKubeconfig(kubeconfig, config)
 }
 
 // StartAPIServer starts the API server again, after StopAPIServer: at the same address, with the same objects.
