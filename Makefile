@@ -21,7 +21,7 @@ RING := go run ./hack/ring
 KERNEL_TESTS := ./test/kernel/...
 
 # The checks that make up the ring "verify". Each works alone too.
-CHECKS := verify-fmt verify-mod verify-api verify-bpf lint
+CHECKS := verify-fmt verify-mod verify-api verify-bpf verify-chart lint
 
 # unchanged fails, and shows it, where a path differs from what is committed.
 unchanged = git diff --exit-code -- $(1) && [[ -z "$$(git ls-files --others --exclude-standard -- $(1) | tee /dev/stderr)" ]]
