@@ -139,9 +139,11 @@ func (s *Set) snapshot() ([]*member, int) {
 	return all, s.changes
 }
 
-// restore adds a member of a checkpoint.
+// restore adds a member of a checkpoint. A sandbox that was hidden is told of where sandboxes are asked for now; one that
+// the API has is followed to its end even where they are not any more.
 func (s *Set) restore(m *member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	m.Hidden = m.Hidden && !s.options.Sandboxes
 	s.add(m.Container.Key(), m)
 }

@@ -125,3 +125,33 @@ func TestKnownContainersComeInTheirOrder(t *testing.T) {
 		t.Errorf("%+v, %v", known, err)
 	}
 }
+
+func TestASandboxOfACheckpointIsToldWhereSandboxesAreAskedForNow(t *testing.T) {
+	for name, c := range map[string]struct{ before, now, told bool }{
+		"never":        {false, false, false},
+		"now":          {false, true, true},
+		"always":       {true, true, true},
+		"not any more": {true, false, true}, // the API has it, and it must not say Running for ever
+	} {
+		t.Run(name, func(t *testing.T) {
+			options, dir := testOptions(), t.TempDir()
+			options.Sandboxes = c.before
+			set := NewSet(options)
+			set.Apply(*eventValue(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
+			if err := newCheckpoint(t, set, dir).Save(); err != nil {
+				t.Fatal(err)
+			}
+			options.Sandboxes = c.now
+			next := NewSet(options)
+			if _, err := newCheckpoint(t, next, dir).Load(); err != nil {
+				t.Fatal(err)
+			}
+			if told := len(next.unsettled()) == 1; told != c.told {
+				t.Errorf("told: %v", told)
+			}
+			if _, changed := next.Apply(*eventValue(t, "a Stopped pid=7 exit=0 finish=2")); changed != c.told {
+				t.Errorf("its end is told: %v", changed)
+			}
+		})
+	}
+}
