@@ -62,5 +62,8 @@ func texts(paths []string) []string {
 func isNews(last, next *v1alpha1.NodeContainerAgentStatus) bool {
 	return last.HeartbeatTime == nil || next.HeartbeatTime.Sub(last.HeartbeatTime.Time) >= beatEvery ||
 		!equality.Semantic.DeepEqual(last.Conditions, next.Conditions) ||
-		!equality.Semantic.DeepEqual(last.Runtimes, next.Runtimes)
+		!equality.Semantic.DeepEqual(last.Runtimes, next.Runtimes) ||
+		isSome(last.Suppressed) != isSome(next.Suppressed)
 }
+
+func isSome(count *int32) bool { return count != nil && *count > 0 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,8 @@ type Writer struct {
 	pause   *pause
 
 	suspended atomic.Bool // no object is to be created
+	heard     func()      // the API has answered how the agent does: suspended is known
+	isHeard   <-chan struct{}
 }
 
 // WriterOptions are what a Writer must know besides its Set. All are required.
@@ -60,6 +63,8 @@ type WriterOptions struct {
 func NewWriter(set *Set, o WriterOptions) (*Writer, error) {
 	w := &Writer{set: set, options: &o, pause: newPause(), queue: workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[string](time.Second, 5*time.Minute))}
+	heard := make(chan struct{})
+	w.isHeard, w.heard = heard, sync.OnceFunc(func() { close(heard) })
 	var err error
 	w.api, err = newAPI(&o, w.pause.ended)
 	return w, err
@@ -94,6 +99,10 @@ func (w *Writer) writeAll() {
 
 func (w *Writer) work(ctx context.Context) {
 	log := logr.FromContextOrDiscard(ctx)
+	select { // an agent that begins does not know yet whether it may create
+	case <-w.isHeard:
+	case <-ctx.Done():
+	}
 	for {
 		name, down := w.queue.Get()
 		if down {
@@ -192,12 +201,15 @@ func (w *Writer) beatOnce(ctx context.Context, last *v1alpha1.NodeContainerAgent
 	switch {
 	case err == nil:
 		*last = next
-		if was := w.suspended.Swap(answer.Spec.SuspendCreates); was && !answer.Spec.SuspendCreates {
+		was := w.suspended.Swap(answer.Spec.SuspendCreates)
+		w.heard()
+		if was && !answer.Spec.SuspendCreates {
 			w.writeAll()
 		}
 	case ctx.Err() != nil:
 	case isTheirs(err):
 		*last = next // again in a minute; containers are written meanwhile
+		w.heard()
 		log.Error(err, "How the agent does was refused")
 	default:
 		if d := w.pause.failed(err); d > 0 {

@@ -270,18 +270,47 @@ func TestSuspendedCreatesAreMadeUpFor(t *testing.T) {
 		w.api.writes()
 		b := w.tell("b Running start=1")
 		w.tell("a Stopped exit=0 finish=2")
-		after(2 * beatEvery)
+		after(2 * time.Second)
 		w.api.check(t, "status "+a+" Stopped")
 		if got := w.api.agentStatus().Suppressed; got == nil || *got != 1 {
 			t.Errorf("%v suppressed", got)
 		}
+		after(2 * beatEvery)
+		w.api.check(t, "")
 		w.api.do(func() { w.api.suspend = false })
 		after(beatEvery + 2*time.Second)
 		w.api.check(t, "create "+b+"; status "+b+" Running")
-		after(beatEvery)
 		if got := w.api.agentStatus().Suppressed; got == nil || *got != 0 {
 			t.Errorf("%v suppressed", got)
 		}
+	})
+}
+
+func TestAnAgentThatBeginsWhileCreatesAreSuspendedMakesNone(t *testing.T) {
+	bubble(t, func(t *testing.T, w *written) {
+		w.api.do(func() { w.api.suspend, w.api.takes = true, time.Second }) // the first answer comes late
+		w.tell("a Running start=1")
+		after(2 * beatEvery)
+		w.api.check(t, "")
+		if got := w.api.agentStatus().Suppressed; got == nil || *got != 1 {
+			t.Errorf("%v suppressed", got)
+		}
+	})
+}
+
+func TestContainersAreWrittenWhereHowTheAgentDoesIsRefused(t *testing.T) {
+	bubble(t, func(t *testing.T, w *written) {
+		w.api.do(func() {
+			w.api.fault = func(r *http.Request) *refusal {
+				if !strings.Contains(r.URL.Path, nodeContainerAgents) {
+					return nil
+				}
+				return &refusal{code: http.StatusForbidden, reason: metav1.StatusReasonForbidden}
+			}
+		})
+		name := w.tell("a Running start=1")
+		after(time.Second)
+		w.api.check(t, "create "+name+"; status "+name+" Running")
 	})
 }
 
