@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,7 +29,8 @@ const maxConnections = 16
 
 // work is the worker: hook → desired set → printer or writer, with the metrics and probes beside them.
 func work(ctx context.Context, o *options, restarts int, hookOff bool) error {
-	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	// The host's, as the kubelet reads it: a node in a container may have its own.
+	raw, err := os.ReadFile(filepath.Join(o.hostRoot, "proc/sys/kernel/random/boot_id"))
 	if err != nil {
 		return fmt.Errorf("read the boot's ID: %w", err)
 	}
