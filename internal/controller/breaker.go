@@ -33,7 +33,6 @@ type breaker struct {
 	client  client.Client // reads from the cache
 	options *Options
 	metrics *metrics
-	open    bool
 }
 
 // Start counts until ctx ends. What fails is tried again with the next count.
@@ -68,16 +67,16 @@ func (b *breaker) count(ctx context.Context) error {
 			unmatched[podMatched.Reason]++
 		}
 	}
-	open := breakerOpens(b.open || anySuspended(agents.Items), len(list.Items), b.options.MaxObjects)
-	if open != b.open {
+	before := anySuspended(agents.Items)
+	open := breakerOpens(before, len(list.Items), b.options.MaxObjects)
+	if open != before {
 		log.FromContext(ctx).Info("Breaker changed", "open", open, "objects", len(list.Items), "max", b.options.MaxObjects)
-		b.open = open
 	}
 	b.metrics.counted(len(list.Items), unmatched, open)
-	return b.tell(ctx, agents.Items)
+	return b.tell(ctx, agents.Items, open)
 }
 
-// anySuspended keeps an open breaker open over a restart of the controller.
+// anySuspended reports whether the breaker is open so far: the API knows it better than a controller that may be new.
 func anySuspended(agents []v1alpha1.NodeContainerAgent) bool {
 	for i := range agents {
 		if agents[i].Spec.SuspendCreates {
@@ -88,14 +87,14 @@ func anySuspended(agents []v1alpha1.NodeContainerAgent) bool {
 }
 
 // tell sets suspendCreates of every agent that has it otherwise. The agent reads it in the answer to its next write.
-func (b *breaker) tell(ctx context.Context, agents []v1alpha1.NodeContainerAgent) error {
+func (b *breaker) tell(ctx context.Context, agents []v1alpha1.NodeContainerAgent, open bool) error {
 	for i := range agents {
 		agent := &agents[i]
-		if agent.Spec.SuspendCreates == b.open {
+		if agent.Spec.SuspendCreates == open {
 			continue
 		}
 		spec := apply.NodeContainerAgent(agent.Name).WithUID(agent.UID).
-			WithSpec(apply.NodeContainerAgentSpec().WithSuspendCreates(b.open))
+			WithSpec(apply.NodeContainerAgentSpec().WithSuspendCreates(open))
 		if err := b.client.Apply(ctx, spec, ownerOfMatch, client.ForceOwnership); err != nil {
 			return fmt.Errorf("apply spec of agent %q: %w", agent.Name, err)
 		}

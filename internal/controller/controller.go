@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/client-go/util/flowcontrol"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -61,14 +60,6 @@ func (o *Options) Validate() error {
 	return nil
 }
 
-// +kubebuilder:rbac:groups="",resources=nodes;pods,verbs=get;list;watch
-// +kubebuilder:rbac:groups=containerhook.io,resources=nodecontainers,verbs=get;list;watch;delete;deletecollection
-// +kubebuilder:rbac:groups=containerhook.io,resources=nodecontaineragents,verbs=get;list;watch;patch;delete
-// +kubebuilder:rbac:groups=containerhook.io,resources=nodecontainers/status;nodecontaineragents/status,verbs=patch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
-// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
-// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
-
 // Setup adds the controllers to mgr, which must have been made with CacheOptions, and their figures to registry.
 func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer, o Options) error {
 	figures, err := newMetrics(registry)
@@ -84,7 +75,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	grounds := &trust{live: live, cached: cached}
 	err = ctrl.NewControllerManagedBy(mgr).Named("containers").
 		For(&v1alpha1.NodeContainer{}).
-		Watches(&corev1.Pod{}, containersOfPod(cached), builder.WithPredicates(changed())).
+		Watches(&corev1.Pod{}, containersOfPod(cached)).
 		Watches(&corev1.Node{}, containersOfNode(cached), builder.WithPredicates(booted())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
 		Complete(&containers{client: cached, live: live, trust: grounds, options: &o, metrics: figures})
@@ -98,9 +89,8 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 		WithOptions(controller.Options{MaxConcurrentReconciles: 1}).
 		Complete(&nodes{
 			client: cached, live: live, trust: grounds, options: &o, metrics: figures,
-			events:   mgr.GetEventRecorder("containerhook-controller"),
-			marks:    flowcontrol.NewTokenBucketRateLimiter(markQPS, markBurst),
-			absences: make(map[string]absence), pulses: make(map[string]pulse),
+			events: mgr.GetEventRecorder("containerhook-controller"),
+			known:  make(map[string]sight), marks: flowcontrol.NewTokenBucketRateLimiter(markQPS, markBurst),
 		})
 	if err != nil {
 		return fmt.Errorf("add controller of nodes: %w", err)
@@ -145,15 +135,6 @@ func nodeOfContainer() handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 		return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: o.(*v1alpha1.NodeContainer).Spec.NodeName}}}
 	})
-}
-
-// changed lets a pod pass in which something changed that the cache keeps.
-func changed() predicate.Predicate {
-	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		before, after := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
-		return before.UID != after.UID || !equality.Semantic.DeepEqual(before.Annotations, after.Annotations) ||
-			!equality.Semantic.DeepEqual(before.Spec, after.Spec) || !equality.Semantic.DeepEqual(before.Status, after.Status)
-	}}
 }
 
 // booted lets a Node pass that has another boot ID than before, or was not known.

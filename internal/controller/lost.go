@@ -23,93 +23,62 @@ const (
 	markBurst = 100
 )
 
-// pulse is what is known of an agent's heartbeats. Only that they change counts, as with leases: clocks differ.
-type pulse struct {
-	heartbeat time.Time // by the agent's clock
-	heard     time.Time // when it changed last, or was first seen, by this one
-	beats     bool      // it changed since it was first seen
-	restored  bool      // nothing says any more that the agent is lost
-}
-
-type agentState int
-
-const (
-	agentUnheard agentState = iota // since this controller began: neither is known
-	agentAlive
-	agentLost
+// What is said of an agent and of its containers when it is lost, and of its containers when it is heard of again.
+var (
+	isLost = finding{status: metav1.ConditionUnknown, reason: v1alpha1.ReasonAgentLost}
+	isBack = finding{status: metav1.ConditionTrue, reason: v1alpha1.ReasonListing}
 )
-
-// heardOf returns p after the agent's heartbeat was read.
-func (p pulse) heardOf(heartbeat, now time.Time) pulse {
-	switch {
-	case p.heard.IsZero():
-		p.heartbeat, p.heard = heartbeat, now
-	case !heartbeat.Equal(p.heartbeat):
-		p.heartbeat, p.heard, p.beats = heartbeat, now, true
-	}
-	return p
-}
-
-func (p pulse) state(now time.Time, lostAfter time.Duration) agentState {
-	switch {
-	case now.Sub(p.heard) >= lostAfter:
-		return agentLost
-	case p.beats:
-		return agentAlive
-	}
-	return agentUnheard
-}
 
 // isMassOutage reports whether more than percent of the agents are silent: then the fault is likely here, or between
 // here and there, and nothing is said of their containers. Silent is who missed half of the time after which it is
-// lost, since those that went together do not become lost together. One agent is no mass.
-func isMassOutage(pulses map[string]pulse, now time.Time, lostAfter time.Duration, percent int) bool {
-	silent := 0
-	for _, p := range pulses {
-		if now.Sub(p.heard) > lostAfter/2 {
+// lost, since those that went together do not become lost together. One agent is no mass, and one without its node none.
+func isMassOutage(known map[string]sight, now time.Time, lostAfter time.Duration, percent int) bool {
+	silent, all := 0, 0
+	for _, s := range known {
+		if s.heartbeat.IsZero() || !s.absent.IsZero() {
+			continue
+		}
+		all++
+		if now.Sub(s.heard) > lostAfter/2 {
 			silent++
 		}
 	}
-	return silent > 1 && silent*100 > len(pulses)*percent
+	return silent > 1 && silent*100 > all*percent
 }
 
-// listen says so where an agent is lost, and takes it back when the agent is heard of again: the agent writes its own
-// Ready with each heartbeat, but of its containers only what changes.
-func (r *nodes) listen(ctx context.Context, agent *v1alpha1.NodeContainerAgent) (ctrl.Result, error) {
-	now, lostAfter := time.Now(), r.options.AgentLostAfter
-	p := r.pulses[agent.Name].heardOf(heartbeatOf(agent), now)
-	state := p.state(now, lostAfter)
-	p.restored = p.restored && state != agentLost
-	r.pulses[agent.Name] = p
-
+// listen says so where an agent is lost, and takes it back when the agent is heard of again. An agent writes its own
+// Ready with each heartbeat: where that says that the agent is lost it was not heard of since. Of its containers it
+// writes only what changes.
+func (r *nodes) listen(ctx context.Context, agent *v1alpha1.NodeContainerAgent, seen sight, now time.Time) (ctrl.Result, error) {
+	lostAfter := r.options.AgentLostAfter
+	left := lostAfter - now.Sub(seen.heard)
+	ready := meta.FindStatusCondition(agent.Status.Conditions, v1alpha1.ConditionReady)
+	wasLost := ready != nil && ready.Reason == v1alpha1.ReasonAgentLost
 	switch {
-	case state == agentLost && r.pause(ctx, now):
+	case left <= 0 && r.pause(ctx, now):
 		return ctrl.Result{RequeueAfter: lostAfter / 2}, nil
-	case state == agentLost:
+	case left <= 0:
 		if err := r.markAgent(ctx, agent, now); err != nil {
 			return ctrl.Result{}, err
 		}
-		_, rest, err := r.markContainers(ctx, agent.Name, metav1.ConditionTrue,
-			finding{metav1.ConditionUnknown, v1alpha1.ReasonAgentLost, ""}, now)
+		_, rest, err := r.markContainers(ctx, agent.Name, metav1.ConditionTrue, isLost, now)
 		return ctrl.Result{RequeueAfter: rest}, err
-	case state == agentAlive && !p.restored:
-		marked, rest, err := r.markContainers(ctx, agent.Name, metav1.ConditionUnknown,
-			finding{metav1.ConditionTrue, v1alpha1.ReasonListing, ""}, now)
-		if err != nil || rest > 0 {
-			return ctrl.Result{RequeueAfter: rest}, err
-		}
-		if marked > 0 {
-			r.events.Eventf(agent, nil, corev1.EventTypeNormal, "AgentBack", "Restore", "The agent is heard of again")
-		}
-		p.restored = marked == 0 // seen to be so
-		r.pulses[agent.Name] = p
+	case wasLost: // this controller has begun since
+		return ctrl.Result{RequeueAfter: left}, nil
 	}
-	return ctrl.Result{RequeueAfter: p.heard.Add(lostAfter).Sub(now)}, nil
+	marked, rest, err := r.markContainers(ctx, agent.Name, metav1.ConditionUnknown, isBack, now)
+	if err != nil || rest > 0 {
+		return ctrl.Result{RequeueAfter: rest}, err
+	}
+	if marked > 0 {
+		r.events.Eventf(agent, nil, corev1.EventTypeNormal, "AgentBack", "Restore", "The agent is heard of again")
+	}
+	return ctrl.Result{RequeueAfter: left}, nil
 }
 
 // pause reports whether there is a mass outage.
 func (r *nodes) pause(ctx context.Context, now time.Time) bool {
-	paused := isMassOutage(r.pulses, now, r.options.AgentLostAfter, r.options.MassOutagePercent)
+	paused := isMassOutage(r.known, now, r.options.AgentLostAfter, r.options.MassOutagePercent)
 	if paused != r.paused {
 		log.FromContext(ctx).Info("Mass outage of agents: their containers are left as they are", "paused", paused)
 		r.paused = paused
@@ -119,8 +88,7 @@ func (r *nodes) pause(ctx context.Context, now time.Time) bool {
 
 // markAgent says of the agent that it is lost.
 func (r *nodes) markAgent(ctx context.Context, agent *v1alpha1.NodeContainerAgent, now time.Time) error {
-	ready, changed := condition(agent.Status.Conditions, v1alpha1.ConditionReady,
-		finding{metav1.ConditionUnknown, v1alpha1.ReasonAgentLost, ""}, now)
+	ready, changed := condition(agent.Status.Conditions, v1alpha1.ConditionReady, isLost, now)
 	if !changed {
 		return nil
 	}

@@ -24,10 +24,31 @@ type nodes struct {
 	metrics *metrics
 	events  events.EventRecorder
 
-	absences map[string]absence      // by node
-	pulses   map[string]pulse        // by node
-	marks    flowcontrol.RateLimiter // of the containers of lost agents
-	paused   bool                    // so many agents are lost that nothing is said of them
+	known  map[string]sight        // by node
+	marks  flowcontrol.RateLimiter // of the containers of lost agents
+	paused bool                    // so many agents are lost that nothing is said of them
+}
+
+// sight is what this controller has seen of a node and its agent. Of heartbeats only that they change counts, as with
+// leases: clocks differ.
+type sight struct {
+	heartbeat time.Time // the agent's, by its own clock; zero where there is none
+	heard     time.Time // when that changed last, or was first seen, by this clock
+	absent    time.Time // since when there is no Node; zero while there is one
+}
+
+// next returns s after the node was looked at again.
+func (s sight) next(heartbeat time.Time, isThere bool, now time.Time) sight {
+	if s.heard.IsZero() || !s.heartbeat.Equal(heartbeat) {
+		s.heartbeat, s.heard = heartbeat, now
+	}
+	switch {
+	case isThere:
+		s.absent = time.Time{}
+	case s.absent.IsZero():
+		s.absent = now
+	}
+	return s
 }
 
 func (r *nodes) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
@@ -36,22 +57,23 @@ func (r *nodes) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 	switch {
 	case apierrors.IsNotFound(err):
 		agent = nil
-		delete(r.pulses, request.Name)
 	case err != nil:
 		return ctrl.Result{}, fmt.Errorf("get agent of %q: %w", request.Name, err)
 	}
 	err = r.client.Get(ctx, request.NamespacedName, &corev1.Node{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return r.sweep(ctx, request.Name, agent)
-	case err != nil:
+	if client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, fmt.Errorf("get node %q: %w", request.Name, err)
 	}
-	delete(r.absences, request.Name)
-	if agent == nil {
+	isThere, now := err == nil, time.Now()
+	seen := r.known[request.Name].next(heartbeatOf(agent), isThere, now)
+	r.known[request.Name] = seen
+	switch {
+	case !isThere:
+		return r.sweep(ctx, request.Name, agent, seen, now)
+	case agent == nil:
 		return ctrl.Result{}, nil
 	}
-	return r.listen(ctx, agent)
+	return r.listen(ctx, agent, seen, now)
 }
 
 // containersOf returns the containers of a node. They are the cache's own.

@@ -39,45 +39,61 @@ func TestOutlivedByNode(t *testing.T) {
 	}
 }
 
-func TestANodeIsGoneWhenItIsAbsentTwiceAndSilent(t *testing.T) {
-	const after = 90 * time.Second
-	first := absence{since: began, heartbeat: began.Add(-time.Minute)}
+// look is one look at a node: after so long, with the agent's heartbeat, and whether the Node is there.
+type look struct {
+	after     time.Duration
+	heartbeat int // 0 where there is no agent
+	isThere   bool
+}
+
+func seen(looks ...look) sight {
+	var s sight
+	for _, l := range looks {
+		heartbeat := time.Time{}
+		if l.heartbeat != 0 {
+			heartbeat = began.Add(time.Duration(l.heartbeat)*time.Hour - 24*time.Hour) // by a clock that is wrong
+		}
+		s = s.next(heartbeat, l.isThere, began.Add(l.after))
+	}
+	return s
+}
+
+func TestANodeIsGoneWhileItIsAbsentAndItsAgentSilent(t *testing.T) {
+	const m = time.Minute
 	for _, test := range []struct {
-		name           string
-		now, heartbeat time.Time
-		want           bool
+		name string
+		s    sight
+		want time.Duration // after ten minutes
 	}{
-		{"after the time, and nothing heard", began.Add(after), first.heartbeat, true},
-		{"before the time", began.Add(after - time.Second), first.heartbeat, false},
-		{"its agent lives", began.Add(after), began.Add(time.Second), false},
-		{"its agent lives, with a clock that is behind", began.Add(after), began.Add(-time.Hour), false},
+		{"it is there", seen(look{0, 1, true}), 0},
+		{"it was never seen", seen(look{0, 1, false}), 10 * m},
+		{"it went", seen(look{0, 1, true}, look{2 * m, 1, false}, look{3 * m, 1, false}), 8 * m},
+		{"it went and came back", seen(look{0, 1, true}, look{2 * m, 1, false}, look{3 * m, 1, true}), 0},
+		{"it went twice", seen(look{2 * m, 1, false}, look{3 * m, 1, true}, look{4 * m, 1, false}), 6 * m},
+		{"it went, and its agent goes on", seen(look{0, 1, true}, look{2 * m, 1, false}, look{5 * m, 2, false}), 5 * m},
+		{"it has no agent", seen(look{0, 0, true}, look{2 * m, 0, false}, look{3 * m, 0, false}), 8 * m},
+		{"its agent went too", seen(look{0, 1, false}, look{4 * m, 0, false}), 6 * m},
 	} {
-		if got := first.isGone(test.now, test.heartbeat, after); got != test.want {
+		if got := test.s.goneFor(began.Add(10 * m)); got != test.want {
 			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
 		}
 	}
 }
 
-func TestPulse(t *testing.T) {
-	const lostAfter = 5 * time.Minute
-	written := began.Add(-24 * time.Hour) // by a clock that is behind
-	first := pulse{}.heardOf(written, began)
-	second := first.heardOf(written.Add(time.Minute), began.Add(time.Minute))
+func TestAnAgentIsHeardOfWhenItsHeartbeatChanges(t *testing.T) {
+	const m = time.Minute
 	for _, test := range []struct {
 		name string
-		p    pulse
-		now  time.Time
-		want agentState
+		s    sight
+		want time.Duration
 	}{
-		{"seen once: the controller has just begun", first, began.Add(time.Minute), agentUnheard},
-		{"never changed", first.heardOf(written, began.Add(lostAfter)), began.Add(lostAfter), agentLost},
-		{"changed", second, began.Add(2 * time.Minute), agentAlive},
-		{"changed, just in time", second, began.Add(6*time.Minute - 1), agentAlive},
-		{"changed, too long ago", second, began.Add(6 * time.Minute), agentLost},
-		{"came back", second.heardOf(written.Add(time.Hour), began.Add(time.Hour)), began.Add(time.Hour), agentAlive},
+		{"seen once: the controller has just begun", seen(look{1 * m, 1, true}), 1 * m},
+		{"seen again as it was", seen(look{1 * m, 1, true}, look{3 * m, 1, true}), 1 * m},
+		{"changed", seen(look{1 * m, 1, true}, look{3 * m, 2, true}), 3 * m},
+		{"changed, with a clock that was set back", seen(look{1 * m, 2, true}, look{3 * m, 1, true}), 3 * m},
 	} {
-		if got := test.p.state(test.now, lostAfter); got != test.want {
-			t.Errorf("%s: got %d, want %d", test.name, got, test.want)
+		if got := test.s.heard.Sub(began); got != test.want {
+			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
 		}
 	}
 }
@@ -91,15 +107,17 @@ func TestIsMassOutage(t *testing.T) {
 		{3, 10, false}, {4, 10, true}, {31, 100, true}, {30, 100, false}, {0, 10, false}, {0, 0, false},
 		{1, 1, false}, {1, 2, false}, {2, 2, true}, // one agent is no mass
 	} {
-		pulses := make(map[string]pulse)
+		known := map[string]sight{
+			"no-agent": {heard: now.Add(-time.Hour)}, "no-node": {heartbeat: began, heard: now.Add(-time.Hour), absent: now.Add(-time.Hour)},
+		}
 		for i := range test.agents {
 			heard := now.Add(-time.Minute)
 			if i < test.silent {
 				heard = now.Add(-3 * time.Minute) // not lost yet, and it will be
 			}
-			pulses[fmt.Sprint(i)] = pulse{heard: heard, beats: true}
+			known[fmt.Sprint(i)] = sight{heartbeat: began, heard: heard}
 		}
-		if got := isMassOutage(pulses, now, 5*time.Minute, 30); got != test.want {
+		if got := isMassOutage(known, now, 5*time.Minute, 30); got != test.want {
 			t.Errorf("%d of %d silent: got %v, want %v", test.silent, test.agents, got, test.want)
 		}
 	}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,53 +15,46 @@ import (
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
-// absence is a Node that was not there when the API server was asked.
-type absence struct {
-	since     time.Time
-	heartbeat time.Time // of the node's agent at that time
-}
-
-// isGone reports whether the node is gone for good: absent again after some time in which its agent said nothing. A
-// Node that somebody deleted by mistake comes back with its kubelet, and its containers run all the time.
-func (a absence) isGone(now, heartbeat time.Time, after time.Duration) bool {
-	return now.Sub(a.since) >= after && heartbeat.Equal(a.heartbeat)
+// goneFor is how long the node has been absent, and its agent silent. A Node that somebody deleted by mistake comes back
+// with its kubelet, and its containers run all the time.
+func (s sight) goneFor(now time.Time) time.Duration {
+	if s.absent.IsZero() {
+		return 0
+	}
+	return now.Sub(latest(s.absent, s.heard))
 }
 
 // sweep deletes everything of a node that is gone for good. The garbage collector does so too, by the owner, but slowly:
 // it has the whole cluster to do. agent is nil where the node has none.
-func (r *nodes) sweep(ctx context.Context, node string, agent *v1alpha1.NodeContainerAgent) (ctrl.Result, error) {
+func (r *nodes) sweep(ctx context.Context, node string, agent *v1alpha1.NodeContainerAgent, seen sight, now time.Time) (ctrl.Result, error) {
 	left, err := r.containersOf(ctx, node)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	if len(left) == 0 && agent == nil {
-		delete(r.absences, node)
+		delete(r.known, node)
 		return ctrl.Result{}, nil
 	}
-	err = r.live.Get(ctx, client.ObjectKey{Name: node}, &corev1.Node{})
-	switch {
-	case err == nil: // the cache is behind
-		delete(r.absences, node)
-		return ctrl.Result{RequeueAfter: r.options.NodeGoneAfter}, nil
-	case !apierrors.IsNotFound(err):
-		delete(r.absences, node)
-		return ctrl.Result{}, fmt.Errorf("get node %q: %w", node, err)
+	if wait := r.options.NodeGoneAfter - seen.goneFor(now); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	now, heartbeat := time.Now(), heartbeatOf(agent)
-	first, ok := r.absences[node]
-	if !ok || !heartbeat.Equal(first.heartbeat) {
-		first = absence{since: now, heartbeat: heartbeat}
-		r.absences[node] = first
-	}
-	if !first.isGone(now, heartbeat, r.options.NodeGoneAfter) {
-		return ctrl.Result{RequeueAfter: first.since.Add(r.options.NodeGoneAfter).Sub(now)}, nil
-	}
-	if doubt := r.trust.check(ctx); doubt != nil {
+	if doubt := errors.Join(r.trust.check(ctx), r.isGone(ctx, node)); doubt != nil {
 		log.FromContext(ctx).Info("Kept the containers of a node that is gone", "node", node, "doubt", doubt.Error())
 		return ctrl.Result{RequeueAfter: retryDistrust}, nil
 	}
-	delete(r.absences, node)
 	return ctrl.Result{}, r.deleteNode(ctx, node, agent, len(left))
+}
+
+// isGone asks the API server itself for the Node. It returns nil where there is surely none.
+func (r *nodes) isGone(ctx context.Context, node string) error {
+	err := r.live.Get(ctx, client.ObjectKey{Name: node}, &corev1.Node{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errors.New("the node is there, and the cache does not know it")
 }
 
 func (r *nodes) deleteNode(ctx context.Context, node string, agent *v1alpha1.NodeContainerAgent, count int) error {
