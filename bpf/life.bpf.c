@@ -75,6 +75,10 @@ struct {
 
 u64 events_lost = 0;            /* no room in events, followed or memcgs: the agent lists the node again */
 
+/*
+ * new_event is to be checked and submitted at once: the verifier of 6.1 takes a second look at what is known not to be
+ * NULL for one that may fail, and refuses a program that then returns without a submit.
+ */
 static __always_inline struct event *new_event(struct task_struct *t, enum kind kind, u32 runtime, enum role role)
 {
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -161,6 +165,7 @@ static __always_inline int on_exec(struct task_struct *t)
 	u32 key = host_tgid(t);
 	struct followed *f = bpf_map_lookup_elem(&followed, &key);
 	struct cgroup_subsys_state *memcg;
+	enum role was;
 	struct event *e;
 
 	if (!f || f->role == RUNTIME || f->role == USER)
@@ -169,12 +174,13 @@ static __always_inline int on_exec(struct task_struct *t)
 		return 0;                               /* another process with the same pid */
 	if (f->role == CHILD && !became_init(t, f))
 		return 0;
-	e = new_event(t, EXEC, f->runtime, f->role);
 	memcg = memcg_of(t);
 	f->memcg = BPF_CORE_READ(memcg, cgroup, kn, id);
 	if (bpf_map_update_elem(&memcgs, &f->memcg, &key, BPF_ANY))
 		__sync_fetch_and_add(&events_lost, 1);
+	was = f->role;
 	f->role = USER;
+	e = new_event(t, EXEC, f->runtime, was);
 	if (e)
 		bpf_ringbuf_submit(e, 0);
 	return 0;
