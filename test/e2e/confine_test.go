@@ -1,0 +1,110 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// capabilities are those that the agent has, by their bits: linux/capability.h.
+const capabilities = 1<<19 | // SYS_PTRACE
+	1<<21 | // SYS_ADMIN
+	1<<38 | // PERFMON
+	1<<39 // BPF
+
+func TestTheAgentsPodAsksForNoMoreThanItIsSaidTo(t *testing.T) {
+	agent := runningAgent(t, someNodes(t, 1)[0], nil)
+	if s := agent.Spec; s.HostPID || s.HostNetwork || s.HostIPC || s.HostUsers != nil && !*s.HostUsers {
+		t.Errorf("host namespaces: %t, %t, %t", s.HostPID, s.HostNetwork, s.HostIPC)
+	}
+	if len(agent.Spec.Containers) != 1 || len(agent.Spec.InitContainers) != 0 {
+		t.Fatal("the agent's pod has other containers")
+	}
+	main := agent.Spec.Containers[0]
+	want := &corev1.SecurityContext{
+		Privileged: new(bool), AllowPrivilegeEscalation: new(bool), ReadOnlyRootFilesystem: new(true),
+		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"SYS_ADMIN", "BPF", "PERFMON", "SYS_PTRACE"}},
+	}
+	if diff := cmp.Diff(want, main.SecurityContext); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if p := agent.Spec.SecurityContext.SeccompProfile; p == nil || p.Type != corev1.SeccompProfileTypeRuntimeDefault {
+		t.Errorf("seccomp profile: %v", p)
+	}
+	var writable []string
+	for _, v := range agent.Spec.Volumes {
+		for _, m := range main.VolumeMounts {
+			if m.Name == v.Name && v.HostPath != nil && !m.ReadOnly {
+				writable = append(writable, v.HostPath.Path)
+			}
+		}
+	}
+	if diff := cmp.Diff([]string{"/run/containerhook"}, writable); diff != "" {
+		t.Errorf("writable host paths, -want +got:\n%s", diff)
+	}
+}
+
+func TestTheAgentsProcessesHaveWhatItsPodAsksFor(t *testing.T) {
+	needsOurNodes(t)
+	node := someNodes(t, 1)[0]
+	supervisor, worker := processesOf(t, runningAgent(t, node, nil))
+	for _, pid := range []string{supervisor, worker} {
+		status := map[string]string{}
+		for line := range strings.Lines(onNode(t, node, "cat", "/proc/"+pid+"/status")) {
+			key, value, _ := strings.Cut(line, ":")
+			status[key] = strings.TrimSpace(value)
+		}
+		all := fmt.Sprintf("%016x", capabilities)
+		want := map[string]string{"CapBnd": all, "CapPrm": all, "CapEff": all, "CapInh": zeros, "CapAmb": zeros,
+			"NoNewPrivs": "1", "Seccomp": "2", "Uid": "0\t0\t0\t0"}
+		got := map[string]string{}
+		for key := range want {
+			got[key] = status[key]
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("pid %s, -want +got:\n%s", pid, diff)
+		}
+		for _, namespace := range []string{"pid", "net", "ipc", "uts", "mnt"} {
+			if of := onNode(t, node, "readlink", "/proc/"+pid+"/ns/"+namespace); of == onNode(t, node, "readlink", "/proc/1/ns/"+namespace) {
+				t.Errorf("pid %s is in the node's %s namespace", pid, namespace)
+			}
+		}
+	}
+}
+
+const zeros = "0000000000000000"
+
+func TestTheAgentCanWriteToItsCheckpointOnly(t *testing.T) {
+	needsOurNodes(t)
+	node := someNodes(t, 1)[0]
+	supervisor, _ := processesOf(t, runningAgent(t, node, nil))
+	root := "/proc/" + supervisor + "/root"
+	for dir, want := range map[string]bool{"/run/containerhook": true, "/": false, "/host/run": false, "/host/usr": false,
+		"/host/usr/sbin": false, "/host/run/containerd": false} {
+		file := root + dir + "/e2e-" + strconv.Itoa(len(dir))
+		if got := onNode(t, node, "sh", "-c", `touch "$0" 2>/dev/null && rm "$0" && echo true || echo false`, file); got != strconv.FormatBool(want)+"\n" {
+			t.Errorf("%s can be written to: %s", dir, got)
+		}
+	}
+	if got := onNode(t, node, "sh", "-c", `(echo 1 >"$0") 2>/dev/null && echo true || echo false`, root+"/host/proc/sys/vm/drop_caches"); got != "false\n" {
+		t.Error("/host/proc/sys can be written to")
+	}
+	var writable []string
+	for line := range strings.Lines(onNode(t, node, "cat", "/proc/"+supervisor+"/mountinfo")) {
+		fields := strings.Fields(line) // proc_pid_mountinfo(5): the fifth is where, the sixth how
+		if where := fields[4]; slices.Contains(strings.Split(fields[5], ","), "rw") && !strings.HasPrefix(where, "/host/run/") {
+			writable = append(writable, where)
+		}
+	}
+	slices.Sort(writable)
+	// Besides the checkpoint: what every container has, none of it the node's.
+	want := []string{"/dev", "/dev/mqueue", "/dev/pts", "/dev/shm", "/dev/termination-log", "/proc", "/run/containerhook"}
+	if diff := cmp.Diff(want, writable); diff != "" {
+		t.Errorf("writable mounts, -want +got:\n%s", diff)
+	}
+}

@@ -1,0 +1,146 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+)
+
+func TestANodeThatCrashesAndBootsAgainIsToldAsItIs(t *testing.T) {
+	needsOurNodes(t)
+	node := someNodes(t, 2)[1]
+	agent := runningAgent(t, node, nil)
+	usual := usualStart(t, node)
+	pod := create(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "survivor-", Namespace: namespace},
+		Spec: specOf(node, corev1.RestartPolicyAlways, "exec sleep 100000")})
+	eventually(t, time.Minute, func(ctx context.Context) error { return phaseIs(ctx, pod, corev1.PodRunning) })
+	before := idOf(pod.Status.ContainerStatuses[0].ContainerID)
+	agree(t)
+
+	for _, command := range []string{"crash", "boot"} {
+		if _, err := cluster(t.Context(), command, node); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runningAgent(t, node, agent)
+	eventually(t, 2*time.Minute, func(ctx context.Context) error {
+		if err := api.Get(ctx, client.ObjectKeyFromObject(pod), pod); err != nil {
+			return fmt.Errorf("read pod: %w", err)
+		}
+		if s := pod.Status.ContainerStatuses[0]; s.State.Running == nil || idOf(s.ContainerID) == before {
+			return fmt.Errorf("pod %s does not run again", pod.Name)
+		}
+		return nil
+	})
+	startsAsUsual(t, node, usual, "after a boot")
+	agree(t)
+	var list v1alpha1.NodeContainerList
+	if err := api.List(t.Context(), &list, client.MatchingFields{v1alpha1.FieldContainerID: before}); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range list.Items {
+		if o.Status.State != v1alpha1.StateStopped && !rebooted(&o) {
+			t.Errorf("%s, of before the crash, is %s with the conditions %v", o.Name, o.Status.State, o.Status.Conditions)
+		}
+	}
+}
+
+// rebooted says whether the controller has declared a container dead by its node's boot.
+func rebooted(o *v1alpha1.NodeContainer) bool {
+	for _, c := range o.Status.Conditions {
+		if c.Type == v1alpha1.ConditionObserved && c.Status == metav1.ConditionFalse && c.Reason == v1alpha1.ReasonRebooted {
+			return true
+		}
+	}
+	return false
+}
+
+func TestContainersOutliveContainerdAndStayAsTheyAre(t *testing.T) {
+	needsOurNodes(t)
+	node := someNodes(t, 1)[0]
+	usual := usualStart(t, node)
+	pod, _ := startPod(t, node)
+	onNode(t, node, "sh", "-c", `kill -KILL $(pidof containerd)`)
+	eventually(t, time.Minute, func(ctx context.Context) error {
+		_, err := cluster(ctx, "exec", node, "ctr", "version")
+		return err
+	})
+
+	startsAsUsual(t, node, usual+5*time.Second, "after containerd was killed") // the kubelet comes back to it in its own time
+	if err := phaseIs(t.Context(), pod, corev1.PodRunning); err != nil {
+		t.Error(err)
+	}
+	agree(t)
+}
+
+// Both nodes have one kernel, and one inode of runc: every exec of it is told to both agents.
+func TestNodesThatShareARuntimeAreEachToldTheirOwn(t *testing.T) {
+	needsOurNodes(t)
+	nodes := someNodes(t, 2)
+	inode := func(node string) string {
+		return onNode(t, node, "stat", "-c", "%d:%i", "/usr/sbin/runc", "/usr/bin/crun")
+	}
+	if one, two := inode(nodes[0]), inode(nodes[1]); one != two {
+		t.Fatalf("the runtimes' inodes are %q and %q: this test is about one", one, two)
+	}
+	var pods []*corev1.Pod
+	for _, node := range []string{nodes[0], nodes[1], nodes[0], nodes[1]} {
+		pod, _ := startPod(t, node)
+		pods = append(pods, pod)
+	}
+	for _, pod := range pods {
+		objects, err := objectsOf(t.Context(), pod)
+		if err != nil || len(objects) != 1 || objects[0].Spec.NodeName != pod.Spec.NodeName {
+			t.Errorf("pod %s on %s has the objects %v: %v", pod.Name, pod.Spec.NodeName, objects, err)
+		}
+	}
+	agree(t)
+}
+
+// A node of its own /usr/sbin replaces runc as a package manager does.
+func TestARuntimeThatIsReplacedIsHeldAgain(t *testing.T) {
+	needsOurNodes(t)
+	node := someNodes(t, 1)[0]
+	usual := usualStart(t, node)
+	onNode(t, node, "sh", "-c", `mkdir -p /run/e2e/upper /run/e2e/work &&
+		mount -t overlay overlay -o lowerdir=/usr/sbin,upperdir=/run/e2e/upper,workdir=/run/e2e/work /usr/sbin`)
+	t.Cleanup(func() { onNodeAtEnd(t, node, "sh", "-c", "umount --lazy /usr/sbin; rm -rf /run/e2e") })
+	for range 3 {
+		onNode(t, node, "sh", "-c", "cp /usr/sbin/runc /usr/sbin/runc.new && mv /usr/sbin/runc.new /usr/sbin/runc")
+		startsAsUsual(t, node, usual, "runc was just replaced")
+	}
+	// What started at once may have been found by listing. What starts later must not be.
+	eventually(t, time.Minute, func(context.Context) error {
+		pod, _ := startPod(t, node)
+		return observedByHook(t.Context(), pod)
+	})
+	agree(t)
+}
+
+// observedByHook says where the containers of a pod were not seen while their runtime was held.
+func observedByHook(ctx context.Context, pod *corev1.Pod) error {
+	objects, err := objectsOf(ctx, pod)
+	if err != nil {
+		return err
+	}
+	var reasons []string
+	for _, o := range objects {
+		for _, c := range o.Status.Conditions {
+			if c.Type == v1alpha1.ConditionObserved {
+				reasons = append(reasons, c.Reason)
+			}
+		}
+	}
+	if got := strings.Join(reasons, ", "); got != v1alpha1.ReasonHook {
+		return fmt.Errorf("pod %s was observed by %q", pod.Name, got)
+	}
+	return nil
+}

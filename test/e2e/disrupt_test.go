@@ -1,0 +1,143 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+)
+
+// patience is how much longer than usual a pod may take to start, whatever becomes of the agent: what it holds at most.
+const patience = 2500 * time.Millisecond
+
+// usualStart is the median of some pods' starts on a node, with an agent that does well.
+func usualStart(t *testing.T, node string) time.Duration {
+	t.Helper()
+	var all []time.Duration
+	for range 3 {
+		_, took := startPod(t, node)
+		all = append(all, took)
+	}
+	slices.Sort(all)
+	return all[1]
+}
+
+// startsAsUsual starts a pod, and fails the test where that takes too long.
+func startsAsUsual(t *testing.T, node string, usual time.Duration, when string) *corev1.Pod {
+	t.Helper()
+	pod, took := startPod(t, node)
+	t.Logf("%s: a pod runs after %v; usual are %v", when, took.Round(time.Millisecond), usual.Round(time.Millisecond))
+	if took > usual+patience {
+		t.Errorf("%s: a pod takes %v to start, and usually %v", when, took, usual)
+	}
+	return pod
+}
+
+// runningAgent is the agent of a node, once it is ready, other than one that was seen before.
+func runningAgent(t *testing.T, node string, other *corev1.Pod) (agent *corev1.Pod) {
+	t.Helper()
+	eventually(t, 2*time.Minute, func(ctx context.Context) (err error) {
+		if agent, err = agentOn(ctx, node); err != nil {
+			return err
+		}
+		for _, c := range agent.Status.Conditions {
+			if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue && (other == nil || incarnation(agent) != incarnation(other)) {
+				return nil
+			}
+		}
+		return fmt.Errorf("agent %s is not ready, or the one before it", agent.Name)
+	})
+	return agent
+}
+
+// incarnation differs between pods of an agent, and between the containers of one pod.
+func incarnation(agent *corev1.Pod) string {
+	return agent.Name + agent.Status.ContainerStatuses[0].ContainerID
+}
+
+// processesOf are the pids of an agent, as its node knows them: the supervisor's, and the worker's.
+func processesOf(t *testing.T, agent *corev1.Pod) (supervisor, worker string) {
+	t.Helper()
+	id := idOf(agent.Status.ContainerStatuses[0].ContainerID)
+	eventually(t, 10*time.Second, func(ctx context.Context) error {
+		var list v1alpha1.NodeContainerList
+		if err := api.List(ctx, &list, client.MatchingFields{v1alpha1.FieldContainerID: id}); err != nil {
+			return fmt.Errorf("list NodeContainers: %w", err)
+		}
+		if len(list.Items) != 1 || list.Items[0].Status.PID == 0 {
+			return fmt.Errorf("the agent's own container %.12s is not told of", id)
+		}
+		supervisor = strconv.Itoa(int(list.Items[0].Status.PID))
+		return nil
+	})
+	worker = strings.TrimSpace(onNode(t, agent.Spec.NodeName, "ps", "-o", "pid=", "--ppid", supervisor))
+	if worker == "" || strings.Contains(worker, "\n") {
+		t.Fatalf("the children of the supervisor are %q, not one worker", worker)
+	}
+	return supervisor, worker
+}
+
+func TestPodsStartWhileTheAgentIsStopped(t *testing.T) {
+	needsOurNodes(t)
+	node := someNodes(t, 1)[0]
+	agent := runningAgent(t, node, nil)
+	usual := usualStart(t, node)
+	supervisor, worker := processesOf(t, agent)
+	onNode(t, node, "kill", "-STOP", supervisor, worker)
+
+	startsAsUsual(t, node, usual, "the agent is stopped")
+	runningAgent(t, node, agent) // its probes failed, and the kubelet has started another one
+	startsAsUsual(t, node, usual, "another agent runs")
+	agree(t)
+}
+
+func TestPodsStartWhenTheWorkerIsStopped(t *testing.T) {
+	needsOurNodes(t)
+	node := someNodes(t, 1)[0]
+	agent := runningAgent(t, node, nil)
+	usual := usualStart(t, node)
+	supervisor, worker := processesOf(t, agent)
+	onNode(t, node, "kill", "-STOP", worker)
+
+	startsAsUsual(t, node, usual, "the worker is stopped")
+	eventually(t, 20*time.Second, func(context.Context) error {
+		if now := strings.TrimSpace(onNode(t, node, "ps", "-o", "pid=", "--ppid", supervisor)); now == worker || now == "" {
+			return fmt.Errorf("there is no other worker: %q", now)
+		}
+		return nil
+	})
+	if now := runningAgent(t, node, nil); incarnation(now) != incarnation(agent) {
+		t.Error("the whole agent was started again, where its worker would have done")
+	}
+	agree(t)
+}
+
+func TestPodsStartWhenTheAgentIsOutOfMemory(t *testing.T) {
+	needsOurNodes(t)
+	node := someNodes(t, 1)[0]
+	agent := runningAgent(t, node, nil)
+	usual := usualStart(t, node)
+	supervisor, worker := processesOf(t, agent)
+	// A cgroup that is too small for it, in the hierarchy of version 1 or of version 2.
+	const group = `cd /sys/fs/cgroup; [ ! -d memory ] || cd memory; `
+	onNode(t, node, "sh", "-c", group+`mkdir e2e-small; cd e2e-small
+		for limit in memory.max memory.limit_in_bytes; do [ ! -e $limit ] || echo 1M >$limit; done; echo $0 >cgroup.procs`, worker)
+	t.Cleanup(func() { onNodeAtEnd(t, node, "sh", "-c", group+"rmdir e2e-small") })
+
+	startsAsUsual(t, node, usual, "the worker has 1 MiB of memory")
+	eventually(t, 20*time.Second, func(context.Context) error {
+		if now := strings.TrimSpace(onNode(t, node, "ps", "-o", "pid=", "--ppid", supervisor)); now == worker || now == "" {
+			return fmt.Errorf("the worker has not been killed and started again: %q", now)
+		}
+		return nil
+	})
+	agree(t)
+}

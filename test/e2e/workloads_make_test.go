@@ -1,0 +1,44 @@
+package e2e
+
+import (
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+func labelOf(name string) string { return strings.ReplaceAll(name, " ", "-") }
+
+func selectorOf(pod corev1.PodTemplateSpec) *metav1.LabelSelector {
+	return &metav1.LabelSelector{MatchLabels: pod.Labels}
+}
+
+// deployment has two pods.
+func deployment(pod corev1.PodTemplateSpec) client.Object {
+	return &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Replicas: new(int32(2)), Selector: selectorOf(pod), Template: pod}}
+}
+
+func job(pod corev1.PodTemplateSpec) client.Object {
+	return &batchv1.Job{Spec: jobSpec(pod)}
+}
+
+// jobSpec tries once.
+func jobSpec(pod corev1.PodTemplateSpec) batchv1.JobSpec {
+	return batchv1.JobSpec{BackoffLimit: new(int32), Template: pod}
+}
+
+func withInits(spec corev1.PodSpec, inits ...corev1.Container) corev1.PodSpec {
+	spec.InitContainers = inits
+	return spec
+}
+
+// sidecarOf is an init container that runs beside the others.
+func sidecarOf(name, line string) corev1.Container {
+	c := containerOf(name, line)
+	always := corev1.ContainerRestartPolicyAlways
+	c.RestartPolicy = &always
+	return c
+}

@@ -1,0 +1,183 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+)
+
+// workloadLabel has the name of a workload, on its pods.
+const workloadLabel = "workload"
+
+const forever = "exec sleep 100000"
+
+// workloads are all ways to have the kubelet start containers but a static pod and an ephemeral container, and what
+// their pods' statuses must name in the end. The count is of instances: one that is restarted counts again.
+var workloads = map[string]struct {
+	make func(pod corev1.PodTemplateSpec) client.Object
+	pod  corev1.PodSpec
+	want int
+}{
+	"deployment": {deployment, specOf("", corev1.RestartPolicyAlways, forever), 2},
+	"statefulset": {func(pod corev1.PodTemplateSpec) client.Object {
+		return &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: new(int32(2)), Selector: selectorOf(pod), Template: pod}}
+	}, specOf("", corev1.RestartPolicyAlways, forever), 2},
+	"daemonset": {func(pod corev1.PodTemplateSpec) client.Object {
+		return &appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Selector: selectorOf(pod), Template: pod}}
+	}, specOf("", corev1.RestartPolicyAlways, forever), 1},
+	"job that completes": {job, specOf("", corev1.RestartPolicyNever, "exit 0"), 1},
+	"job that fails":     {job, specOf("", corev1.RestartPolicyNever, "exit 3"), 1},
+	"cronjob": {func(pod corev1.PodTemplateSpec) client.Object {
+		return &batchv1.CronJob{Spec: batchv1.CronJobSpec{Schedule: "* * * * *", JobTemplate: batchv1.JobTemplateSpec{Spec: jobSpec(pod)}}}
+	}, specOf("", corev1.RestartPolicyNever, "exit 4"), 1},
+	"init container": {deployment, withInits(specOf("", corev1.RestartPolicyAlways, forever),
+		containerOf("first", "exit 0"), containerOf("second", "sleep 1")), 6},
+	"sidecar":    {job, withInits(specOf("", corev1.RestartPolicyNever, "exit 5"), sidecarOf("beside", "trap 'exit 6' TERM; sleep 100000 & wait")), 2},
+	"crash loop": {deployment, specOf("", corev1.RestartPolicyAlways, "exit 7"), 6},
+}
+
+func TestEveryContainerOfEveryWorkloadIsAnObjectOfItsPod(t *testing.T) {
+	t.Run("workload", func(t *testing.T) {
+		for name, w := range workloads {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				labels := client.MatchingLabels{workloadLabel: labelOf(name)}
+				object := w.make(corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: w.pod})
+				object.SetNamespace(namespace)
+				object.SetGenerateName(labelOf(name) + "-")
+				create(t, object)
+				instances := map[string]bool{}
+				eventually(t, 3*time.Minute, func(ctx context.Context) error { return accounted(ctx, labels, instances, w.want) })
+			})
+		}
+	})
+	agree(t)
+}
+
+func TestAnEphemeralContainerIsAnObjectOfItsPod(t *testing.T) {
+	pod := podOf("debugged", "", forever)
+	pod.Labels = client.MatchingLabels{workloadLabel: "ephemeral"}
+	create(t, pod)
+	eventually(t, time.Minute, func(ctx context.Context) error { return phaseIs(ctx, pod, corev1.PodRunning) })
+	pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+		Name: "debugger", Image: image, ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{"sh", "-c", "exit 8"}}}}
+	if err := api.SubResource("ephemeralcontainers").Update(t.Context(), pod); err != nil { // as kubectl debug does
+		t.Fatal(err)
+	}
+	instances := map[string]bool{}
+	eventually(t, time.Minute, func(ctx context.Context) error {
+		return accounted(ctx, client.MatchingLabels{workloadLabel: "ephemeral"}, instances, 2)
+	})
+	agree(t)
+}
+
+func TestAContainerOfAStaticPodIsAnObjectOfItsPod(t *testing.T) {
+	needsOurNodes(t)
+	node := someNodes(t, 1)[0]
+	const path = "/run/manifests/static.json" // the node's own /run
+	manifest := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "static", "namespace": %q, "labels": {%q: "static"}},
+		"spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "main", "image": %q, "command": ["sleep", "100000"]}]}}`,
+		namespace, workloadLabel, image)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if _, err := cluster(ctx, "exec", node, "rm", "-f", path); err != nil {
+			t.Error(err)
+		}
+	})
+	onNode(t, node, "sh", "-c", `printf %s "$1" >"$2"`, "sh", manifest, path)
+	instances := map[string]bool{}
+	eventually(t, time.Minute, func(ctx context.Context) error {
+		return accounted(ctx, client.MatchingLabels{workloadLabel: "static"}, instances, 1)
+	})
+	agree(t)
+}
+
+// accounted says which of the containers that pods' statuses name has no NodeContainer that says the same, or whether
+// fewer than want have been named in all. instances are those that were found to be right: a status names the last two.
+func accounted(ctx context.Context, of client.MatchingLabels, instances map[string]bool, want int) error {
+	var pods corev1.PodList
+	if err := api.List(ctx, &pods, client.InNamespace(namespace), of); err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
+	var wrong []error
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		for _, s := range statusesOf(pod) {
+			for _, state := range []corev1.ContainerState{s.State, s.LastTerminationState} {
+				id, err := isTold(ctx, pod, s, state)
+				if err != nil {
+					wrong = append(wrong, fmt.Errorf("%s/%s %.12s: %w", pod.Name, s.Name, id, err))
+				} else if id != "" {
+					instances[id] = true
+				}
+			}
+		}
+	}
+	if len(wrong) == 0 && len(instances) < want {
+		wrong = append(wrong, fmt.Errorf("%d instances of containers, not %d", len(instances), want))
+	}
+	return errors.Join(wrong...)
+}
+
+// isTold says how the NodeContainer of a container's instance differs from what its pod's status says. The ID is empty
+// where the status names no instance.
+func isTold(ctx context.Context, pod *corev1.Pod, s corev1.ContainerStatus, state corev1.ContainerState) (id string, err error) {
+	want := container{state: v1alpha1.StateRunning}
+	switch {
+	case state.Running != nil:
+		id = idOf(s.ContainerID)
+	case state.Terminated != nil:
+		id = idOf(state.Terminated.ContainerID)
+		want = container{state: v1alpha1.StateStopped, exitCode: state.Terminated.ExitCode}
+	}
+	if id == "" {
+		return "", nil
+	}
+	o, err := objectOf(ctx, id)
+	if err != nil {
+		return id, err
+	}
+	identity := v1alpha1.ContainerPod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Container: s.Name}
+	if hash := pod.Annotations["kubernetes.io/config.hash"]; hash != "" {
+		identity.UID = hash // a static pod's containers know nothing else
+	}
+	got := container{state: o.Status.State}
+	if o.Status.ExitCode != nil {
+		got.exitCode = *o.Status.ExitCode
+	}
+	switch matched := meta.FindStatusCondition(o.Status.Conditions, v1alpha1.ConditionPodMatched); {
+	case o.Spec.NodeName != pod.Spec.NodeName:
+		return id, fmt.Errorf("it is on node %s, its object on %s", pod.Spec.NodeName, o.Spec.NodeName)
+	case o.Spec.Pod != identity:
+		return id, fmt.Errorf("its pod is %+v, its object's %+v", identity, o.Spec.Pod)
+	case got != want:
+		return id, fmt.Errorf("it is %s, exit code %d; its object says %s, exit code %d", want.state, want.exitCode, got.state, got.exitCode)
+	case matched == nil || matched.Status != metav1.ConditionTrue || matched.Reason != v1alpha1.ReasonMatched:
+		return id, fmt.Errorf("it is not matched: %+v", matched)
+	}
+	return id, nil
+}
+
+// objectOf is the one NodeContainer of a container, in the whole cluster.
+func objectOf(ctx context.Context, id string) (*v1alpha1.NodeContainer, error) {
+	var list v1alpha1.NodeContainerList
+	if err := api.List(ctx, &list, client.MatchingFields{v1alpha1.FieldContainerID: id}); err != nil {
+		return nil, fmt.Errorf("list NodeContainers: %w", err)
+	}
+	if len(list.Items) != 1 {
+		return nil, fmt.Errorf("there are %d objects of it", len(list.Items))
+	}
+	return &list.Items[0], nil
+}
