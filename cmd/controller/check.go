@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -40,9 +39,9 @@ func check(ctx context.Context, args []string) error {
 		return usageError{errors.New("check wants --pod-uid, and nothing but flags")}
 	}
 	ctrl.SetLogger(newLogger(0))
-	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
+	config, err := restConfig(*kubeconfig)
 	if err != nil {
-		return fmt.Errorf("read kubeconfig %q: %w", *kubeconfig, err)
+		return err
 	}
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -75,9 +76,9 @@ func run() error {
 
 // newManager returns a manager with what every controller needs: the API, caches, a lease, probes and metrics.
 func newManager(o *options, log logr.Logger) (ctrl.Manager, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig) // without a kubeconfig it is the pod's own
+	config, err := restConfig(o.kubeconfig)
 	if err != nil {
-		return nil, fmt.Errorf("read kubeconfig %q: %w", o.kubeconfig, err)
+		return nil, err
 	}
 	config.QPS, config.Burst = apiQPS, apiBurst
 	config.UserAgent = "containerhook-controller/" + version
@@ -105,6 +106,22 @@ func newManager(o *options, log logr.Logger) (ctrl.Manager, error) {
 		return nil, fmt.Errorf("make manager: %w", err)
 	}
 	return mgr, errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping))
+}
+
+// restConfig reads a kubeconfig, or without one what a pod is told.
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		config, err := rest.InClusterConfig()
+		if err != nil {
+			return nil, fmt.Errorf("not in a pod, and no --kubeconfig: %w", err)
+		}
+		return config, nil
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig %q: %w", kubeconfig, err)
+	}
+	return config, nil
 }
 
 // newLogger writes one line an entry to standard error.
