@@ -2,12 +2,12 @@ package api
 
 import (
 	"context"
-	"math"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/containerhook/containerhook/test/api/controlplane"
 )
 
 func TestKubectlPrintsWhatAUserAsksForFirst(t *testing.T) {
@@ -16,7 +16,7 @@ func TestKubectlPrintsWhatAUserAsksForFirst(t *testing.T) {
 	}
 	t.Cleanup(func() { kubectl(t, "delete", "--ignore-not-found", "-k", "../../config/samples") })
 
-	got := table(t, kubectl(t, "get", "nctr", "-o", "wide"))
+	got := controlplane.Table(kubectl(t, "get", "nctr", "-o", "wide"))
 	want := []map[string]string{{
 		"NAME": "node-1-62ee942cfdcb-i7swssxr4b", "NODE": "node-1", "RUNTIME": "runc", "STATE": "Running",
 		"NAMESPACE": "shop", "POD": "web-7d4b9c6f5-x2x9k", "CONTAINER": "main",
@@ -40,7 +40,7 @@ func TestKubectlPrintsWhatAUserAsksForFirst(t *testing.T) {
 		t.Error(diff)
 	}
 
-	agents := table(t, kubectl(t, "get", "nodecontaineragents", "-o", "wide"))
+	agents := controlplane.Table(kubectl(t, "get", "nodecontaineragents", "-o", "wide"))
 	delete(agents[0], "AGE")
 	want = []map[string]string{{"NAME": "node-1", "READY": "True", "HOOKED": "True", "LIVE": "12", "MISSED": "0", "LATE": "0",
 		"VERSION": "v0.1.0", "WHY": ""}}
@@ -48,7 +48,7 @@ func TestKubectlPrintsWhatAUserAsksForFirst(t *testing.T) {
 		t.Error(diff)
 	}
 
-	if narrow := table(t, kubectl(t, "get", "nctr"))[0]; narrow["ID"] != "" || narrow["STATE"] == "" {
+	if narrow := controlplane.Table(kubectl(t, "get", "nctr"))[0]; narrow["ID"] != "" || narrow["STATE"] == "" {
 		t.Errorf("not wide: %v", narrow)
 	}
 	if all := kubectl(t, "get", "containers"); !strings.Contains(all, "nodecontaineragent.") || !strings.Contains(all, "nodecontainer.") {
@@ -86,23 +86,4 @@ func kubectl(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	return out
-}
-
-// table reads what kubectl get prints: a column begins where its header does.
-func table(t *testing.T, out string) []map[string]string {
-	t.Helper()
-	lines := strings.Split(strings.TrimRight(out, "\n"), "\n")
-	columns := regexp.MustCompile(`\S+ *`).FindAllStringIndex(lines[0], -1)
-	columns[len(columns)-1][1] = math.MaxInt // its cells may be longer
-	var rows []map[string]string
-	for _, line := range lines[1:] {
-		row := map[string]string{}
-		for _, c := range columns {
-			begin, end := min(c[0], len(line)), min(c[1], len(line))
-			header := lines[0][c[0]:min(c[1], len(lines[0]))]
-			row[strings.TrimSpace(header)] = strings.TrimSpace(line[begin:end])
-		}
-		rows = append(rows, row)
-	}
-	return rows
 }

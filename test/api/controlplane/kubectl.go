@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
+	"regexp"
+	"strings"
 )
 
 // KubectlCommand prepares kubectl to run as the administrator.
@@ -31,4 +34,22 @@ func (c *ControlPlane) Kubectl(ctx context.Context, args ...string) (string, err
 		return stdout.String(), fmt.Errorf("run kubectl %q: %w: %s", args, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return stdout.String(), nil
+}
+
+// Table reads what kubectl get prints: a column begins where its header does.
+func Table(out string) []map[string]string {
+	lines := strings.Split(strings.TrimRight(out, "\n"), "\n")
+	columns := regexp.MustCompile(`\S+ *`).FindAllStringIndex(lines[0], -1)
+	columns[len(columns)-1][1] = math.MaxInt // its cells may be longer
+	var rows []map[string]string
+	for _, line := range lines[1:] {
+		row := map[string]string{}
+		for _, c := range columns {
+			begin, end := min(c[0], len(line)), min(c[1], len(line))
+			header := lines[0][c[0]:min(c[1], len(lines[0]))]
+			row[strings.TrimSpace(header)] = strings.TrimSpace(line[begin:end])
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
