@@ -1,0 +1,301 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+)
+
+const (
+	each  = 10  // containers of each kind are made
+	execs = 400 // that are held, with arguments of their own
+)
+
+// report counts the checks.
+type report struct{ passed, failed int }
+
+func (r *report) add(what string, err error) {
+	if err == nil {
+		r.passed++
+		fmt.Println("PASS", what)
+		return
+	}
+	r.failed++
+	fmt.Println("FAIL", what+":", strings.ReplaceAll(err.Error(), "\n", "; "))
+}
+
+// check runs every check, and prints the last line.
+func check() error {
+	var kernel unix.Utsname
+	if err := unix.Uname(&kernel); err != nil {
+		return fmt.Errorf("ask the kernel for its name: %w", err)
+	}
+	release := unix.ByteSliceToString(kernel.Release[:])
+	r := &report{}
+	r.hooked(release)
+	r.unhooked()
+	fmt.Printf("kernel %s: %d passed, %d failed\n", release, r.passed, r.failed)
+	return nil
+}
+
+// hooked is what must be so on every kernel from 5.10 on.
+func (r *report) hooked(release string) {
+	a, err := startAgent()
+	if err == nil && strings.Contains(a.said(), "not hooked") {
+		err = errors.New("it is not hooked")
+	}
+	r.add("the agent hooks the node", err)
+	if a == nil {
+		return
+	}
+	if err != nil {
+		fmt.Println("the agent's log:\n" + a.said())
+		r.add("the agent ends well", a.stop())
+		return
+	}
+	r.add("an argv is copied by BPF from 6.2 on", copiesArgv(release))
+	r.add(fmt.Sprintf("%d execs are told, each once, with its own arguments", execs), a.tellsExecs())
+	for _, runtime := range []string{runc, crun} {
+		name := filepath.Base(runtime)
+		for i := range each {
+			id, code := fmt.Sprintf("%s-run-%d", name, i), 1+7*i
+			r.add(fmt.Sprintf("%s run, exit code %d", name, code), a.runs(runtime, id, code))
+		}
+		for i := range each {
+			id, code := fmt.Sprintf("%s-create-%d", name, i), 2+7*i
+			r.add(fmt.Sprintf("%s create, start, exit code %d, delete", name, code), a.createsAndStarts(runtime, id, code))
+		}
+		var long []string
+		for range 2048 {
+			long = append(long, "--log", "/dev/null")
+		}
+		r.add(name+" run with an argv of 32 KiB", a.runs(runtime, name+"-long", 3, long...))
+		r.add(name+" run, killed for want of memory", a.runsOutOfMemory(runtime, name+"-oom"))
+		r.add(name+" kill, by SIGKILL", a.isKilled(runtime, name+"-kill"))
+	}
+	r.add("a stopped worker is killed, and the next one takes over", a.survivesStop())
+	r.add("the agent ends well", a.stop())
+	if r.failed > 0 {
+		fmt.Println("the agent's log:\n" + a.said())
+	}
+}
+
+// copiesArgv says whether bpf/argv.bpf.c is loaded where the kernel is new enough, and not where it cannot be.
+func copiesArgv(release string) error {
+	var major, minor int
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("parse the release %q: %w", release, err)
+	}
+	loaded := false
+	for id := ebpf.ProgramID(0); ; {
+		next, err := ebpf.ProgramGetNextID(id)
+		if errors.Is(err, unix.ENOENT) {
+			return differ("copy_argv is loaded:", loaded, major > 6 || major == 6 && minor >= 2)
+		}
+		if err != nil {
+			return fmt.Errorf("list the programs: %w", err)
+		}
+		p, err := ebpf.NewProgramFromID(next)
+		if err != nil {
+			return fmt.Errorf("open program %d: %w", next, err)
+		}
+		info, err := p.Info()
+		loaded = loaded || err == nil && info.Name == "copy_argv"
+		id = next
+		p.Close()
+	}
+}
+
+// tellsExecs executes a marked program that takes no command: each time another container's create, which fails.
+func (a *agent) tellsExecs() error {
+	id := func(i int) string { return fmt.Sprintf("exec-%d", i) }
+	for i := range execs {
+		var failed *exec.ExitError
+		if err := exec.Command(marked, "create", "--bundle", "/nowhere/"+id(i), id(i)).Run(); !errors.As(err, &failed) {
+			return fmt.Errorf("execute %s: %w", marked, err)
+		}
+	}
+	lost, doubled, mismatched := 0, 0, 0
+	for i := range execs {
+		told, err := a.wait(id(i), v1alpha1.StateStopped)
+		switch o := told[max(0, len(told)-1):]; {
+		case err != nil:
+			lost++
+		case len(told) > 1:
+			doubled++
+		case o[0].Spec.Bundle != "/nowhere/"+id(i) || o[0].Status.Reason != v1alpha1.StopCreateFailed ||
+			o[0].Status.ExitCode == nil || *o[0].Status.ExitCode != 99: // what the probe says to a command that it does not know
+			mismatched++
+		}
+	}
+	if lost+doubled+mismatched > 0 {
+		return fmt.Errorf("%d lost, %d doubled, %d mismatched", lost, doubled, mismatched)
+	}
+	return nil
+}
+
+func (a *agent) runs(runtime, id string, code int, global ...string) error {
+	c, err := newContainer(runtime, id, 0, "exit", fmt.Sprint(code))
+	if err != nil {
+		return err
+	}
+	if err := c.run(global...); err != nil {
+		return err
+	}
+	return errors.Join(differ("the runtime's exit code", c.code, code), a.tells(c))
+}
+
+func (a *agent) createsAndStarts(runtime, id string, code int) error {
+	c, err := newContainer(runtime, id, 0, "exit", fmt.Sprint(code))
+	if err != nil {
+		return err
+	}
+	c.code = code
+	if err := errors.Join(c.create(), c.start()); err != nil {
+		return err
+	}
+	return errors.Join(a.tells(c), c.delete())
+}
+
+func (a *agent) runsOutOfMemory(runtime, id string) error {
+	c, err := newContainer(runtime, id, 32<<20, "eat")
+	if err != nil {
+		return err
+	}
+	if err := c.run(); err != nil {
+		return err
+	}
+	told, err := a.wait(id, v1alpha1.StateStopped)
+	if err != nil {
+		return err
+	}
+	s := told[len(told)-1].Status
+	return errors.Join(differ("the runtime's exit code", c.code, 137), compare(c, told),
+		differ("OOM-killed", s.OOMKilled, true), differ("reason", s.Reason, v1alpha1.StopOOMKilled))
+}
+
+func (a *agent) isKilled(runtime, id string) error {
+	c, err := newContainer(runtime, id, 0, "sleep")
+	if err != nil {
+		return err
+	}
+	c.code = 128 + int(syscall.SIGKILL)
+	if err := errors.Join(c.create(), c.start(), c.must("kill", id, "KILL")); err != nil {
+		return err
+	}
+	told, err := a.wait(id, v1alpha1.StateStopped)
+	if err != nil {
+		return err
+	}
+	return errors.Join(compare(c, told), c.delete(),
+		differ("signal", told[len(told)-1].Status.Signal, int32(syscall.SIGKILL)))
+}
+
+// survivesStop stops the worker: its own timer of the kernel has to end it, and what it held goes on.
+func (a *agent) survivesStop() error {
+	before, err := newContainer(runc, "before-stop", 0, "sleep")
+	if err != nil {
+		return err
+	}
+	during, err := newContainer(runc, "during-stop", 0, "exit", "5")
+	if err != nil {
+		return err
+	}
+	worker, err := a.worker()
+	if err != nil {
+		return fmt.Errorf("find the worker: %w", err)
+	}
+	if err := errors.Join(before.create(), before.start(), syscall.Kill(worker, syscall.SIGSTOP)); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := during.run(); err != nil {
+		return err
+	}
+	fmt.Printf("     a container ran in %v while the worker was stopped\n", time.Since(began).Round(time.Millisecond))
+	if err := eventually(func() error { return a.replaced(worker) }); err != nil {
+		return err
+	}
+	if err := before.must("kill", before.id, "KILL"); err != nil {
+		return err
+	}
+	told, err := a.wait(before.id, v1alpha1.StateStopped)
+	if err != nil {
+		return err
+	}
+	last := told[len(told)-1].Status
+	if last.ExitCode == nil || *last.ExitCode != 137 {
+		err = fmt.Errorf("the end of what ran before: exit code %v, reason %s", last.ExitCode, last.Reason)
+	}
+	return errors.Join(err, before.delete(), a.runs(runc, "after-stop", 6))
+}
+
+// replaced says whether there is a worker after the one named, at work.
+func (a *agent) replaced(before int) error {
+	now, err := a.worker()
+	if err != nil {
+		return err
+	}
+	if now == before {
+		return errors.New("the worker was not replaced")
+	}
+	return ready()
+}
+
+// tells waits for the end of c, and compares.
+func (a *agent) tells(c *container) error {
+	told, err := a.wait(c.id, v1alpha1.StateStopped)
+	if err != nil {
+		return err
+	}
+	return compare(c, told)
+}
+
+// unhooked is what must be so where the kernel lacks something: containers are found by listing, the agent says why,
+// and its worker lives.
+func (r *report) unhooked() {
+	a, err := startAgent(hideBTF)
+	if err == nil && !strings.Contains(a.said(), "not hooked") {
+		err = errors.New("it does not say so")
+	}
+	r.add("without BTF the agent is ready, and not hooked", err)
+	if a == nil {
+		return
+	}
+	r.add("without BTF containers are listed", a.lists("listed"))
+	if strings.Contains(a.said(), "Worker crashed") {
+		err = errors.New("it crashed")
+	}
+	r.add("without BTF no worker crashes", err)
+	r.add("without BTF the agent ends well", a.stop())
+	fmt.Println("     it said: " + strings.TrimSpace(a.said()))
+}
+
+func (a *agent) lists(id string) error {
+	c, err := newContainer(runc, id, 0, "sleep")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(c.create(), c.start()); err != nil {
+		return err
+	}
+	told, err := a.wait(id, v1alpha1.StateRunning)
+	if err != nil {
+		return err
+	}
+	err = differ("pid", int(told[len(told)-1].Status.PID), c.pid)
+	if err := errors.Join(err, c.must("kill", id, "KILL"), c.delete()); err != nil {
+		return err
+	}
+	_, err = a.wait(id, v1alpha1.StateStopped)
+	return err
+}
