@@ -72,6 +72,27 @@ test-api: ## Run the tests against a real kube-apiserver; the first time it is b
 kubernetes: ## Build Kubernetes and containerd into .cache/kubernetes. PARTS="etcd controlplane" is what test-api needs.
 	@test/kubernetes/build.sh $(PARTS)
 
+# They need nothing of this machine's kernel, and no root but to install qemu.
+KERNELS ?= 5.10 6.1 6.12 7.3
+KERNELS_ARCH ?= amd64
+KERNELS_DEPS := $(if $(filter arm64,$(KERNELS_ARCH)),qemu-system-arm,qemu-system-x86) cpio
+
+.PHONY: test-kernels
+test-kernels: ## Boot other kernels in qemu, and test the agent there; minutes each. KERNELS="5.10 6.1" KERNELS_ARCH=arm64
+	@hack/deps.sh $(KERNELS_DEPS)
+	@test/kernels/run.sh $(KERNELS_ARCH) $(KERNELS)
+
+# At most an hour: a node needs about a minute to be missed, and an API server that is away is away for two.
+E2E := -timeout 60m ./test/e2e
+
+.PHONY: test-e2e
+test-e2e: cluster-parts ## Run the tests of the chart on a cluster of this machine, and take it down; as root.
+	@hack/with-cluster.sh $(RING) -name e2e -v -- go test -json -count=1 $(E2E)
+
+.PHONY: e2e
+e2e: ## Run the same tests on the cluster that KUBECONFIG names, with the chart installed. What needs our nodes is skipped.
+	@$(RING) -name e2e -v -- go test -json -count=1 $(E2E)
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (60s).
 	@hack/fuzz.sh $(FUZZTIME)
