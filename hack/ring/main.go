@@ -5,6 +5,10 @@
 // Every test and every subtest counts as one, as `go test -v` has a line for each. It shows the output of the tests
 // that failed, the reason of those that were skipped, and with -v everything; then one summary line, which it also
 // appends to .cache/rings for hack/test.sh to add up.
+//
+// With -again N, tests that failed run once more, where they are N at most: on a real kernel, beside whatever else the
+// machine does, a rare accident is not to hide what all others say. Who passes only then is told of as flaky, and
+// counted: it is a defect, of the test or of what it tests.
 package main
 
 import (
@@ -18,6 +22,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -26,6 +31,7 @@ const totals = ".cache/rings"
 func main() {
 	name := flag.String("name", "", "name of the ring")
 	verbose := flag.Bool("v", false, "show the output of every test")
+	most := flag.Int("again", 0, "run tests that failed once more, where they are at most so many")
 	flag.Parse()
 	if *name == "" || flag.NArg() == 0 {
 		flag.Usage()
@@ -34,16 +40,27 @@ func main() {
 
 	t := newTally(os.Stdout, *verbose)
 	err := run(t, flag.Args())
-	if err != nil && t.failed == 0 {
-		fmt.Fprintf(os.Stderr, "ring %s: %v\n", *name, err)
-		t.failed++
+	flaky := 0
+	for pkg, names := range t.again(*most) {
+		fmt.Printf("ring %s: once more: %s\n", *name, strings.Join(names, " "))
+		for _, name := range names {
+			t.forget(pkg, name)
+		}
+		err = run(t, append(flag.Args(), "-run", "^("+strings.Join(names, "|")+")$"))
+		flaky += len(names) - len(t.again(*most)[pkg])
 	}
-	fmt.Printf("ring %s: %d passed, %d failed, %d skipped\n", *name, t.passed, t.failed, t.skipped)
-	if err := record(*name, t); err != nil {
+	_, failed, _ := t.counts()
+	if err != nil && failed == 0 {
+		fmt.Fprintf(os.Stderr, "ring %s: %v\n", *name, err)
+		t.others++
+	}
+	passed, failed, skipped := t.counts()
+	fmt.Printf("ring %s: %d passed, %d failed, %d skipped, %d flaky\n", *name, passed, failed, skipped, flaky)
+	if err := record(*name, passed, failed, skipped, flaky); err != nil {
 		fmt.Fprintf(os.Stderr, "ring %s: %v\n", *name, err)
 		os.Exit(1)
 	}
-	if t.failed > 0 {
+	if failed > 0 {
 		os.Exit(1)
 	}
 }
@@ -66,7 +83,7 @@ func run(t *tally, command []string) error {
 	if err := errors.Join(readErr, cmd.Wait()); err != nil {
 		return fmt.Errorf("run %q: %w", command[0], err)
 	}
-	if t.passed+t.failed+t.skipped == 0 {
+	if len(t.ended)+t.others == 0 {
 		return errors.New("no test ran")
 	}
 	return nil
@@ -94,7 +111,7 @@ func read(r io.Reader, t *tally) error {
 	}
 }
 
-func record(name string, t *tally) error {
+func record(name string, counts ...any) error {
 	if err := os.MkdirAll(filepath.Dir(totals), 0o755); err != nil {
 		return fmt.Errorf("record totals: %w", err)
 	}
@@ -102,6 +119,6 @@ func record(name string, t *tally) error {
 	if err != nil {
 		return fmt.Errorf("record totals: %w", err)
 	}
-	_, err = fmt.Fprintf(f, "%s %d %d %d\n", name, t.passed, t.failed, t.skipped)
+	_, err = fmt.Fprintln(f, append([]any{name}, counts...)...)
 	return errors.Join(err, f.Close())
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 )
 
@@ -16,9 +17,11 @@ type event struct {
 
 type test struct{ pkg, name string }
 
-// tally counts tests by how they ended.
+// tally knows how each test ended, the last time that it ran.
 type tally struct {
-	passed, failed, skipped int
+	ended  map[test]string // "pass", "fail" or "skip"
+	others int             // what failed beside tests
+	died   bool            // so that tests may not have run
 
 	out     io.Writer
 	verbose bool
@@ -27,7 +30,48 @@ type tally struct {
 }
 
 func newTally(out io.Writer, verbose bool) *tally {
-	return &tally{out: out, verbose: verbose, running: map[test]string{}, broken: map[string]bool{}}
+	return &tally{out: out, verbose: verbose, ended: map[test]string{}, running: map[test]string{}, broken: map[string]bool{}}
+}
+
+// counts are how many tests passed and were skipped, and how much failed.
+func (t *tally) counts() (passed, failed, skipped int) {
+	failed = t.others
+	for _, how := range t.ended {
+		switch how {
+		case "pass":
+			passed++
+		case "skip":
+			skipped++
+		default:
+			failed++
+		}
+	}
+	return passed, failed, skipped
+}
+
+// again returns the tests to run once more, by package, without subtests: those that failed, where nothing else did and
+// they are few. What many tests tell is no accident.
+func (t *tally) again(most int) map[string][]string {
+	all, count := map[string][]string{}, 0
+	for key, how := range t.ended {
+		if how == "fail" && !strings.Contains(key.name, "/") {
+			all[key.pkg] = append(all[key.pkg], key.name)
+			count++
+		}
+	}
+	if t.died || t.others > 0 || count > most {
+		return nil
+	}
+	return all
+}
+
+// forget has what a test and its subtests did be what they do the next time.
+func (t *tally) forget(pkg, name string) {
+	delete(t.broken, pkg)
+	maps.DeleteFunc(t.ended, func(key test, _ string) bool {
+		top, _, _ := strings.Cut(key.name, "/")
+		return key.pkg == pkg && top == name
+	})
 }
 
 func (t *tally) add(e event) {
@@ -42,10 +86,10 @@ func (t *tally) add(e event) {
 	case "output":
 		t.addOutput(key, e.Output)
 	case "pass":
-		t.passed++
+		t.ended[key] = e.Action
 		delete(t.running, key)
 	case "skip":
-		t.skipped++
+		t.ended[key] = e.Action
 		t.print(t.running[key])
 		delete(t.running, key)
 	case "fail":
@@ -64,7 +108,7 @@ func (t *tally) addOutput(key test, output string) {
 }
 
 func (t *tally) fail(key test) {
-	t.failed++
+	t.ended[key] = "fail"
 	t.broken[key.pkg] = true
 	t.print(t.running[key])
 	delete(t.running, key)
@@ -81,11 +125,12 @@ func (t *tally) addPackage(e event) {
 	case "fail":
 		for key := range t.running {
 			if key.pkg == e.Package {
+				t.died = true
 				t.fail(key)
 			}
 		}
 		if !t.broken[e.Package] {
-			t.failed++
+			t.others++
 		}
 	}
 }

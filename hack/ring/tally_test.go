@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,7 +19,8 @@ func tallyOf(t *testing.T, lines string) (counts, string) {
 	if err := read(strings.NewReader(lines), ta); err != nil {
 		t.Fatal(err)
 	}
-	return counts{ta.passed, ta.failed, ta.skipped}, out.String()
+	passed, failed, skipped := ta.counts()
+	return counts{passed, failed, skipped}, out.String()
 }
 
 func TestTallyCountsEveryTestAndSubtest(t *testing.T) {
@@ -100,7 +102,49 @@ func TestRunFailsWhereTheCommandDoes(t *testing.T) {
 	if err := run(ta, []string{"sh", "-c", `echo '{"Action":"pass","Package":"p","Test":"TestA"}'; exit 3`}); err == nil {
 		t.Error("no error")
 	}
-	if ta.passed != 1 {
-		t.Errorf("passed: %d", ta.passed)
+	if passed, _, _ := ta.counts(); passed != 1 {
+		t.Errorf("passed: %d", passed)
+	}
+}
+
+func TestWhatFailedRunsOnceMoreOnlyWhereThatMayBeAnAccident(t *testing.T) {
+	const (
+		passes   = `{"Action":"pass","Package":"p","Test":"TestA"}` + "\n"
+		fails    = `{"Action":"fail","Package":"p","Test":"TestB/sub"}` + "\n" + `{"Action":"fail","Package":"p","Test":"TestB"}` + "\n"
+		another  = `{"Action":"fail","Package":"p","Test":"TestC"}` + "\n"
+		dies     = `{"Action":"run","Package":"p","Test":"TestD"}` + "\n"
+		ofItself = `{"Action":"fail","Package":"q"}` + "\n"
+		ends     = `{"Action":"fail","Package":"p"}` + "\n"
+	)
+	for lines, want := range map[string][]string{
+		passes:                          nil,
+		passes + fails + ends:           {"TestB"},
+		passes + fails + another + ends: nil, // too many
+		passes + fails + dies + ends:    nil,
+		fails + ends + ofItself:         nil,
+	} {
+		ta := newTally(io.Discard, false)
+		if err := read(strings.NewReader(lines), ta); err != nil {
+			t.Fatal(err)
+		}
+		if got := ta.again(1)["p"]; !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", lines, got, want)
+		}
+	}
+}
+
+func TestATestThatPassesTheSecondTimeHasPassed(t *testing.T) {
+	ta := newTally(io.Discard, false)
+	for _, lines := range []string{
+		`{"Action":"fail","Package":"p","Test":"TestB/sub"}` + "\n" + `{"Action":"fail","Package":"p","Test":"TestB"}` + "\n" + `{"Action":"fail","Package":"p"}`,
+		`{"Action":"pass","Package":"p","Test":"TestB"}`,
+	} {
+		ta.forget("p", "TestB")
+		if err := read(strings.NewReader(lines), ta); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if passed, failed, _ := ta.counts(); passed != 1 || failed != 0 {
+		t.Errorf("%d passed, %d failed", passed, failed)
 	}
 }
