@@ -60,13 +60,13 @@ test-unit: ## Run the unit tests; no root.
 test-kernel: ## Run the tests on this kernel, with private copies of runc, crun and conmon; as root.
 	@hack/deps.sh $(KERNEL_DEPS)
 	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
-	@$(RING) -name kernel -v -- go test -json -race -count=1 -timeout 30m $(KERNEL_TESTS)
+	@$(RING) -name kernel -v -again 3 -- go test -json -race -count=1 -timeout 30m $(KERNEL_TESTS)
 
 # An API server for tests. KUBEBUILDER_ASSETS can name a folder that has one.
 .PHONY: test-api
 test-api: ## Run the tests against a real kube-apiserver; the first time it is built, some ten minutes.
 	@[[ -n "$$KUBEBUILDER_ASSETS" ]] || test/kubernetes/build.sh etcd controlplane
-	@$(RING) -name api -- go test -json -race -count=1 -timeout 20m ./test/api/...
+	@$(RING) -name api -again 3 -- go test -json -race -count=1 -timeout 20m ./test/api/...
 
 .PHONY: kubernetes
 kubernetes: ## Build Kubernetes and containerd into .cache/kubernetes. PARTS="etcd controlplane" is what test-api needs.
@@ -87,11 +87,11 @@ E2E := -timeout 60m ./test/e2e
 
 .PHONY: test-e2e
 test-e2e: cluster-parts ## Run the tests of the chart on a cluster of this machine, and take it down; as root.
-	@hack/with-cluster.sh $(RING) -name e2e -v -- go test -json -count=1 $(E2E)
+	@hack/with-cluster.sh $(RING) -name e2e -v -again 3 -- go test -json -count=1 $(E2E)
 
 .PHONY: e2e
 e2e: ## Run the same tests on the cluster that KUBECONFIG names, with the chart installed. What needs our nodes is skipped.
-	@$(RING) -name e2e -v -- go test -json -count=1 $(E2E)
+	@$(RING) -name e2e -v -again 3 -- go test -json -count=1 $(E2E)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (60s).
