@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
@@ -23,6 +25,7 @@ type container struct {
 	pid      int32     // where it is known, and while it runs
 	exitCode int32     // once it stopped
 	finished time.Time // in the same case
+	pod      types.UID // whose it is, in the same case
 	reason   v1alpha1.StopReason
 }
 
@@ -61,6 +64,17 @@ func agreement(ctx context.Context, node string) error {
 		return fmt.Errorf("agent %s does not run", agent.Name)
 	}
 	began := agent.Status.ContainerStatuses[0].State.Running.StartedAt.Time
+	pods, err := podsOn(ctx, node)
+	if err != nil {
+		return err
+	}
+	for id, w := range want {
+		if w.state == v1alpha1.StateStopped && !slices.ContainsFunc(pods, func(p corev1.Pod) bool {
+			return p.UID == w.pod || p.Annotations["kubernetes.io/config.hash"] == string(w.pod) // which static pods have
+		}) {
+			delete(want, id) // with its pod its object goes at once, and the kubelet takes its time
+		}
+	}
 	return errors.Join(differences(node, want, got, began)...)
 }
 
@@ -114,23 +128,31 @@ func objectsSay(ctx context.Context, node string) (map[string]container, error) 
 
 // podsSay reads the status of every pod on a node.
 func podsSay(ctx context.Context, node string) (map[string]container, error) {
-	var pods corev1.PodList
-	if err := api.List(ctx, &pods, client.MatchingFields{"spec.nodeName": node}); err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
+	pods, err := podsOn(ctx, node)
+	if err != nil {
+		return nil, err
 	}
 	all := map[string]container{}
-	for i := range pods.Items {
-		for _, s := range statusesOf(&pods.Items[i]) {
+	for i := range pods {
+		for _, s := range statusesOf(&pods[i]) {
 			for _, state := range []corev1.ContainerState{s.State, s.LastTerminationState} {
 				switch {
 				case state.Running != nil:
 					all[idOf(s.ContainerID)] = container{state: v1alpha1.StateRunning}
 				case state.Terminated != nil && strings.Contains(state.Terminated.ContainerID, "://"):
 					all[idOf(state.Terminated.ContainerID)] = container{state: v1alpha1.StateStopped,
-						exitCode: state.Terminated.ExitCode, finished: state.Terminated.FinishedAt.Time}
+						exitCode: state.Terminated.ExitCode, finished: state.Terminated.FinishedAt.Time, pod: pods[i].UID}
 				}
 			}
 		}
 	}
 	return all, nil
+}
+
+func podsOn(ctx context.Context, node string) ([]corev1.Pod, error) {
+	var pods corev1.PodList
+	if err := api.List(ctx, &pods, client.MatchingFields{"spec.nodeName": node}); err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	return pods.Items, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
@@ -82,7 +83,8 @@ func containerdSays(ctx context.Context, node string, all map[string]container) 
 		if err != nil {
 			return fmt.Errorf("read the status of %s on %s: %w", c.Id, node, err)
 		}
-		all[c.Id] = container{state: v1alpha1.StateStopped, exitCode: answer.Status.ExitCode, finished: time.Unix(0, answer.Status.FinishedAt)}
+		all[c.Id] = container{state: v1alpha1.StateStopped, exitCode: answer.Status.ExitCode,
+			finished: time.Unix(0, answer.Status.FinishedAt), pod: types.UID(c.Labels["io.kubernetes.pod.uid"])}
 	}
 	return nil
 }

@@ -94,17 +94,24 @@ func TestTheAgentCanWriteToItsCheckpointOnly(t *testing.T) {
 	if got := onNode(t, node, "sh", "-c", `(echo 1 >"$0") 2>/dev/null && echo true || echo false`, root+"/host/proc/sys/vm/drop_caches"); got != "false\n" {
 		t.Error("/host/proc/sys can be written to")
 	}
+	// proc_pid_mountinfo(5): the third field is the file system, the fifth where it is mounted, the sixth how.
+	ofNode := map[string]bool{}
+	for line := range strings.Lines(onNode(t, node, "cat", "/proc/1/mountinfo")) {
+		ofNode[strings.Fields(line)[2]] = true
+	}
 	var writable []string
 	for line := range strings.Lines(onNode(t, node, "cat", "/proc/"+supervisor+"/mountinfo")) {
-		fields := strings.Fields(line) // proc_pid_mountinfo(5): the fifth is where, the sixth how
-		if where := fields[4]; slices.Contains(strings.Split(fields[5], ","), "rw") && !strings.HasPrefix(where, "/host/run/") {
+		fields := strings.Fields(line)
+		// What is mounted below /run is as the node has it: propagation excludes that it is read-only.
+		where, how := fields[4], strings.Split(fields[5], ",")
+		if ofNode[fields[2]] && slices.Contains(how, "rw") && !strings.HasPrefix(where, "/host/run/") && where != "/dev/shm" {
 			writable = append(writable, where)
 		}
 	}
 	slices.Sort(writable)
-	// Besides the checkpoint: what every container has, none of it the node's.
-	want := []string{"/dev", "/dev/mqueue", "/dev/pts", "/dev/shm", "/dev/termination-log", "/proc", "/run/containerhook"}
+	// The kubelet gives every pod files of its own for two of them.
+	want := []string{"/dev/termination-log", "/etc/hosts", "/run/containerhook"}
 	if diff := cmp.Diff(want, writable); diff != "" {
-		t.Errorf("writable mounts, -want +got:\n%s", diff)
+		t.Errorf("writable mounts of the node's file systems, -want +got:\n%s", diff)
 	}
 }

@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,6 +122,18 @@ func TestPodsStartWhenTheWorkerIsStopped(t *testing.T) {
 	agree(t)
 }
 
+// scrape asks an agent for its metrics, and does not mind whether it answers.
+func scrape(ctx context.Context, agent *corev1.Pod) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+agent.Status.PodIP+":8080/metrics", nil)
+	if err != nil {
+		return
+	}
+	if answer, err := http.DefaultClient.Do(request); err == nil {
+		_, _ = io.Copy(io.Discard, answer.Body)
+		answer.Body.Close()
+	}
+}
+
 func TestPodsStartWhenTheAgentIsOutOfMemory(t *testing.T) {
 	needsOurNodes(t)
 	node := someNodes(t, 1)[0]
@@ -133,7 +147,8 @@ func TestPodsStartWhenTheAgentIsOutOfMemory(t *testing.T) {
 	t.Cleanup(func() { onNodeAtEnd(t, node, "sh", "-c", group+"rmdir e2e-small") })
 
 	startsAsUsual(t, node, usual, "the worker has 1 MiB of memory")
-	eventually(t, 20*time.Second, func(context.Context) error {
+	eventually(t, 20*time.Second, func(ctx context.Context) error {
+		scrape(ctx, agent) // which takes memory
 		if now := strings.TrimSpace(onNode(t, node, "ps", "-o", "pid=", "--ppid", supervisor)); now == worker || now == "" {
 			return fmt.Errorf("the worker has not been killed and started again: %q", now)
 		}
