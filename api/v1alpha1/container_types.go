@@ -289,6 +289,7 @@ type ContainerResources struct {
 }
 
 // ContainerNamespaces are inode numbers of namespaces.
+// +structType=atomic
 // +kubebuilder:validation:MinProperties=1
 type ContainerNamespaces struct {
 	// cgroup is the cgroup namespace.

@@ -78,6 +78,7 @@ const (
 
 // NodeContainerSpec is what a container was created with: what its runtime was told, and what its bundle's config.json
 // asked for. An empty field means that it was not asked for, or not read; condition FactsComplete tells which.
+// +structType=atomic
 type NodeContainerSpec struct {
 	// nodeName is the name of the node on which the container is.
 	// +kubebuilder:validation:MinLength=1
@@ -274,7 +275,7 @@ type NodeContainerStatus struct {
 	// hostNamespaces are those of its namespaces that are the node's own, by their inode numbers.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
-	// +listType=set
+	// +listType=atomic
 	// +optional
 	HostNamespaces []NamespaceType `json:"hostNamespaces,omitempty"`
 

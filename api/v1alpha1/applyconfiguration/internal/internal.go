@@ -96,6 +96,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: uts
       type:
         scalar: numeric
+    elementRelationship: atomic
 - name: com.github.containerhook.containerhook.api.v1alpha1.ContainerPod
   map:
     fields:
@@ -377,6 +378,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: user
       type:
         namedType: com.github.containerhook.containerhook.api.v1alpha1.ContainerUser
+    elementRelationship: atomic
 - name: com.github.containerhook.containerhook.api.v1alpha1.NodeContainerStatus
   map:
     fields:
@@ -405,7 +407,7 @@ var schemaYAML = typed.YAMLObject(`types:
         list:
           elementType:
             namedType: com.github.containerhook.containerhook.api.v1alpha1.NamespaceType
-          elementRelationship: associative
+          elementRelationship: atomic
     - name: namespaces
       type:
         namedType: com.github.containerhook.containerhook.api.v1alpha1.ContainerNamespaces
