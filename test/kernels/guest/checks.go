@@ -84,7 +84,7 @@ func (r *report) hooked(release string) {
 	}
 	r.add("a stopped worker is killed, and the next one takes over", a.survivesStop())
 	r.add("the agent ends well", a.stop())
-	if r.failed > 0 {
+	if r.failed > 0 || strings.Count(a.said(), "\n") > 1 { // one line for the worker that was stopped
 		fmt.Println("the agent's log:\n" + a.said())
 	}
 }
