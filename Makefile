@@ -45,6 +45,47 @@ run: build ## As root: show this machine's containers live; with none, two small
 	@hack/deps.sh $(RUN_DEPS)
 	@hack/run.sh $(ARGS)
 
+##@ Cluster
+
+# A cluster of this machine's own: see test/cluster/cluster.sh.
+CLUSTER := test/cluster/cluster.sh
+CLUSTER_DEPS := runc crun busybox-static containernetworking-plugins iproute2 nftables openssl
+NODES ?= 2
+RUNTIME ?= runc
+N ?= 2
+export NODES RUNTIME
+
+.PHONY: cluster-parts
+cluster-parts: bin/chart/helm3 bin/chart/helm4
+	@hack/deps.sh $(CLUSTER_DEPS)
+	@test/kubernetes/build.sh
+	@$(MAKE) --no-print-directory image PLATFORMS=linux/$$(go env GOARCH)
+
+.PHONY: cluster
+cluster: cluster-parts ## As root: a real Kubernetes on this machine, the chart installed. NODES=2 RUNTIME=crun
+	@$(CLUSTER) up
+	@hack/install.sh
+
+.PHONY: cluster-install
+cluster-install: cluster-parts ## Bring the programs and the chart, as they are now, into that cluster. ARGS="--set ..."
+	@hack/install.sh $(ARGS)
+
+.PHONY: cluster-down
+cluster-down: ## Take the cluster down; nothing of it is left.
+	@$(CLUSTER) down
+
+.PHONY: cluster-node-crash
+cluster-node-crash: ## Cut the power of node N.
+	@$(CLUSTER) crash node$(N)
+
+.PHONY: cluster-node-boot
+cluster-node-boot: ## And boot node N again.
+	@$(CLUSTER) boot node$(N)
+
+.PHONY: demo
+demo: cluster-parts ## As root: a cluster with the chart and some containers, until Ctrl-C.
+	@hack/with-cluster.sh hack/demo.sh
+
 ##@ Test
 
 .PHONY: test

@@ -20,7 +20,7 @@ import (
 // patience is how much longer than usual a pod may take to start, whatever becomes of the agent: what it holds at most.
 const patience = 2500 * time.Millisecond
 
-// usualStart is the median of some pods' starts on a node, with an agent that does well.
+// usualStart is the longest of some pods' starts on a node whose agent does well: the machine may be busy.
 func usualStart(t *testing.T, node string) time.Duration {
 	t.Helper()
 	var all []time.Duration
@@ -28,8 +28,7 @@ func usualStart(t *testing.T, node string) time.Duration {
 		_, took := startPod(t, node)
 		all = append(all, took)
 	}
-	slices.Sort(all)
-	return all[1]
+	return slices.Max(all)
 }
 
 // startsAsUsual starts a pod, and fails the test where that takes too long.
