@@ -11,7 +11,7 @@ import (
 
 // patience is how all writes wait after a failure of the API or of the way to it: an API server that comes back is not
 // to meet all agents of a cluster, with all their objects, at once.
-var patience = wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 10, Cap: 5 * time.Second}
+var patience = wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 10, Cap: 5 * time.Second}
 
 // maxPause bounds what an API server can ask for by Retry-After.
 const maxPause = time.Minute
