@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
@@ -144,6 +145,8 @@ func (s *Set) snapshot() ([]*member, int) {
 func (s *Set) restore(m *member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m.Hidden = m.Hidden && !s.options.Sandboxes
+	if m.Object.Status.State != v1alpha1.StateStopped { // what ended before anybody asked for it is no news
+		m.Hidden = m.Hidden && !s.options.Sandboxes
+	}
 	s.add(m.Container.Key(), m)
 }

@@ -155,3 +155,21 @@ func TestASandboxOfACheckpointIsToldWhereSandboxesAreAskedForNow(t *testing.T) {
 		})
 	}
 }
+
+func TestASandboxThatEndedBeforeSandboxesWereAskedForIsNotTold(t *testing.T) {
+	options, dir := testOptions(), t.TempDir()
+	set := NewSet(options)
+	set.Apply(*eventValue(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
+	set.Apply(*eventValue(t, "a Stopped pid=7 exit=0 finish=2"))
+	if err := newCheckpoint(t, set, dir).Save(); err != nil {
+		t.Fatal(err)
+	}
+	options.Sandboxes = true
+	next := NewSet(options)
+	if _, err := newCheckpoint(t, next, dir).Load(); err != nil {
+		t.Fatal(err)
+	}
+	if told := next.unsettled(); len(told) > 0 {
+		t.Errorf("told: %v", told)
+	}
+}
