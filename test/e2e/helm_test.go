@@ -68,7 +68,7 @@ func TestTheChartLivesAWholeLifeWithBothHelms(t *testing.T) {
 	install := append([]string{"install", releaseName, chart, "--values", values}, wait...)
 	pod, _ := startPod(t, nodes[0]) // it lives through all of it
 	mustHelm(t, "helm4", append([]string{"uninstall", releaseName}, wait...)...)
-	t.Cleanup(func() { // where the test fails half-way
+	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 		defer cancel()
 		if _, err := helm(ctx, "helm4", append([]string{"upgrade", "--install", releaseName, chart, "--values", values,
@@ -78,6 +78,13 @@ func TestTheChartLivesAWholeLifeWithBothHelms(t *testing.T) {
 	})
 	for _, version := range []string{"helm3", "helm4"} {
 		t.Run(version, func(t *testing.T) {
+			t.Cleanup(func() { // where it fails half-way
+				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+				defer cancel()
+				if _, err := helm(ctx, version, "uninstall", releaseName, "--ignore-not-found", "--wait", "--namespace", system); err != nil {
+					t.Error(err)
+				}
+			})
 			mustHelm(t, version, install...)
 			mustHelm(t, version, "test", releaseName, "--timeout", "2m")
 			agree(t)
