@@ -27,6 +27,7 @@ type container struct {
 	finished time.Time // in the same case
 	pod      types.UID // whose it is, in the same case
 	reason   v1alpha1.StopReason
+	sandbox  bool // which may have no object
 }
 
 // agree fails the test unless, within some seconds, the NodeContainers of every node are what its runtimes say: IDs, states,
@@ -88,6 +89,7 @@ func differences(node string, want, got map[string]container, began time.Time) (
 		case stopped && w.finished.Before(began) && (!ok || g.reason == v1alpha1.StopExitUnseen):
 			// Nobody saw its end.
 		case stopped && !ok && time.Since(w.finished) > retention:
+		case !ok && w.sandbox:
 		case !ok:
 			all = append(all, fmt.Errorf("%s: %.12s is %s, and there is no object", node, id, w.state))
 		case g.state != w.state, stopped && g.exitCode != w.exitCode, !stopped && w.pid != 0 && g.pid != w.pid:

@@ -27,6 +27,8 @@ func TestTheCheckerFindsWhatDiffers(t *testing.T) {
 		"the same, running":       {want: of(running), got: of(running)},
 		"the same, stopped":       {want: of(stopped), got: of(stopped)},
 		"a pid nobody knows":      {want: of(with(running, func(c *container) { c.pid = 0 })), got: of(running)},
+		"a sandbox not told of":   {want: of(with(running, func(c *container) { c.sandbox = true }))},
+		"a sandbox that is":       {want: of(with(running, func(c *container) { c.sandbox = true })), got: of(running)},
 		"forgotten by runtimes":   {got: of(stopped)},
 		"ended before the agent":  {want: of(with(stopped, func(c *container) { c.finished = began.Add(-time.Second) }))},
 		"… its end was not seen":  {want: of(with(stopped, func(c *container) { c.finished = began.Add(-time.Second) })), got: of(unseen)},

@@ -53,7 +53,7 @@ func runtimesSay(ctx context.Context, node string) (map[string]container, error)
 	return all, containerdSays(ctx, node, all)
 }
 
-// containerdSays takes pods' sandboxes out of all, and adds the containers of pods that stopped.
+// containerdSays tells which of all are pods' sandboxes, and adds the containers of pods that stopped.
 func containerdSays(ctx context.Context, node string, all map[string]container) error {
 	pid, err := cluster(ctx, "pid", node)
 	if err != nil {
@@ -71,7 +71,10 @@ func containerdSays(ctx context.Context, node string, all map[string]container) 
 		return fmt.Errorf("list sandboxes on %s: %w", node, err)
 	}
 	for _, s := range sandboxes.Items {
-		delete(all, s.Id)
+		if c, ok := all[s.Id]; ok {
+			c.sandbox = true
+			all[s.Id] = c
+		}
 	}
 	containers, err := service.ListContainers(ctx, &cri.ListContainersRequest{
 		Filter: &cri.ContainerFilter{State: &cri.ContainerStateValue{State: cri.ContainerState_CONTAINER_EXITED}}})

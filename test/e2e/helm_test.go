@@ -89,6 +89,11 @@ func TestTheChartLivesAWholeLifeWithBothHelms(t *testing.T) {
 			mustHelm(t, version, "test", releaseName, "--timeout", "2m")
 			agree(t)
 
+			other, _ := startPod(t, nodes[0])
+			if err := sandboxesAre(t.Context(), other, false); err != nil {
+				t.Error(err)
+			}
+
 			mustHelm(t, version, append([]string{"upgrade", releaseName, chart, "--reuse-values", "--set", "agent.sandboxes=true"}, wait...)...)
 			eventually(t, time.Minute, func(ctx context.Context) error { return sandboxesAre(ctx, pod, true) })
 			mustHelm(t, version, append([]string{"rollback", releaseName, "1"}, wait...)...)
