@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,57 +16,57 @@ import (
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
-// workloadLabel has the name of a workload, on its pods.
-const workloadLabel = "workload"
+// podsOf are the labels of a workload's pods.
+func podsOf(workload string) client.MatchingLabels {
+	return client.MatchingLabels{"workload": strings.ReplaceAll(workload, " ", "-")}
+}
 
 const forever = "exec sleep 100000"
 
-// workloads are all ways to have the kubelet start containers but a static pod and an ephemeral container, and what
-// their pods' statuses must name in the end. The count is of instances: one that is restarted counts again.
-var workloads = map[string]struct {
-	make func(pod corev1.PodTemplateSpec) client.Object
+type workload struct {
+	name string
 	pod  corev1.PodSpec
-	want int
-}{
-	"deployment": {deployment, specOf("", corev1.RestartPolicyAlways, forever), 2},
-	"statefulset": {func(pod corev1.PodTemplateSpec) client.Object {
-		return &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: new(int32(2)), Selector: selectorOf(pod), Template: pod}}
-	}, specOf("", corev1.RestartPolicyAlways, forever), 2},
-	"daemonset": {func(pod corev1.PodTemplateSpec) client.Object {
-		return &appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Selector: selectorOf(pod), Template: pod}}
-	}, specOf("", corev1.RestartPolicyAlways, forever), 1},
-	"job that completes": {job, specOf("", corev1.RestartPolicyNever, "exit 0"), 1},
-	"job that fails":     {job, specOf("", corev1.RestartPolicyNever, "exit 3"), 1},
-	"cronjob": {func(pod corev1.PodTemplateSpec) client.Object {
-		return &batchv1.CronJob{Spec: batchv1.CronJobSpec{Schedule: "* * * * *", JobTemplate: batchv1.JobTemplateSpec{Spec: jobSpec(pod)}}}
-	}, specOf("", corev1.RestartPolicyNever, "exit 4"), 1},
-	"init container": {deployment, withInits(specOf("", corev1.RestartPolicyAlways, forever),
-		containerOf("first", "exit 0"), containerOf("second", "sleep 1")), 6},
-	"sidecar":    {job, withInits(specOf("", corev1.RestartPolicyNever, "exit 5"), sidecarOf("beside", "trap 'exit 6' TERM; sleep 100000 & wait")), 2},
-	"crash loop": {deployment, specOf("", corev1.RestartPolicyAlways, "exit 7"), 6},
+	of   func(pod corev1.PodTemplateSpec) client.Object
+	want int // instances of containers that their pods' statuses name in the end: one that is restarted counts again
+}
+
+// workloads are all ways to have the kubelet start containers but a static pod and an ephemeral container. What takes long
+// comes last, but for the crash loop: statuses forget its instances.
+func workloads() []workload {
+	always, never := corev1.RestartPolicyAlways, corev1.RestartPolicyNever
+	return []workload{
+		{"crash loop", specOf("", always, "exit 7"), deployment, 6},
+		{"deployment", specOf("", always, forever), deployment, 2},
+		{"statefulset", specOf("", always, forever), statefulSet, 2},
+		{"daemonset", specOf("", always, forever), daemonSet, 1},
+		{"job that completes", specOf("", never, "exit 0"), job, 1},
+		{"job that fails", specOf("", never, "exit 3"), job, 1},
+		{"init containers", withInits(specOf("", always, forever), containerOf("first", "exit 0"), containerOf("second", "sleep 1")), deployment, 6},
+		{"sidecar", withInits(specOf("", never, "exit 5"), sidecarOf("beside", "trap 'exit 6' TERM; sleep 100000 & wait")), job, 2},
+		{"cronjob", specOf("", never, "exit 4"), cronJob, 1},
+	}
 }
 
 func TestEveryContainerOfEveryWorkloadIsAnObjectOfItsPod(t *testing.T) {
-	t.Run("workload", func(t *testing.T) {
-		for name, w := range workloads {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				labels := client.MatchingLabels{workloadLabel: labelOf(name)}
-				object := w.make(corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: w.pod})
-				object.SetNamespace(namespace)
-				object.SetGenerateName(labelOf(name) + "-")
-				create(t, object)
-				instances := map[string]bool{}
-				eventually(t, 3*time.Minute, func(ctx context.Context) error { return accounted(ctx, labels, instances, w.want) })
-			})
-		}
-	})
+	all := workloads()
+	for _, w := range all { // all at once: some take a minute
+		object := w.of(corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: podsOf(w.name)}, Spec: w.pod})
+		object.SetNamespace(namespace)
+		object.SetName(strings.ReplaceAll(w.name, " ", "-"))
+		create(t, object)
+	}
+	for _, w := range all {
+		t.Run(w.name, func(t *testing.T) {
+			instances := map[string]bool{}
+			eventually(t, 3*time.Minute, func(ctx context.Context) error { return accounted(ctx, podsOf(w.name), instances, w.want) })
+		})
+	}
 	agree(t)
 }
 
 func TestAnEphemeralContainerIsAnObjectOfItsPod(t *testing.T) {
 	pod := podOf("debugged", "", forever)
-	pod.Labels = client.MatchingLabels{workloadLabel: "ephemeral"}
+	pod.Labels = podsOf("ephemeral")
 	create(t, pod)
 	eventually(t, time.Minute, func(ctx context.Context) error { return phaseIs(ctx, pod, corev1.PodRunning) })
 	pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
@@ -77,7 +76,7 @@ func TestAnEphemeralContainerIsAnObjectOfItsPod(t *testing.T) {
 	}
 	instances := map[string]bool{}
 	eventually(t, time.Minute, func(ctx context.Context) error {
-		return accounted(ctx, client.MatchingLabels{workloadLabel: "ephemeral"}, instances, 2)
+		return accounted(ctx, podsOf("ephemeral"), instances, 2)
 	})
 	agree(t)
 }
@@ -86,9 +85,9 @@ func TestAContainerOfAStaticPodIsAnObjectOfItsPod(t *testing.T) {
 	needsOurNodes(t)
 	node := someNodes(t, 1)[0]
 	const path = "/run/manifests/static.json" // the node's own /run
-	manifest := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "static", "namespace": %q, "labels": {%q: "static"}},
+	manifest := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "static", "namespace": %q, "labels": {"workload": "static"}},
 		"spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "main", "image": %q, "command": ["sleep", "100000"]}]}}`,
-		namespace, workloadLabel, image)
+		namespace, image)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -99,7 +98,7 @@ func TestAContainerOfAStaticPodIsAnObjectOfItsPod(t *testing.T) {
 	onNode(t, node, "sh", "-c", `printf %s "$1" >"$2"`, "sh", manifest, path)
 	instances := map[string]bool{}
 	eventually(t, time.Minute, func(ctx context.Context) error {
-		return accounted(ctx, client.MatchingLabels{workloadLabel: "static"}, instances, 1)
+		return accounted(ctx, podsOf("static"), instances, 1)
 	})
 	agree(t)
 }
