@@ -1,9 +1,3 @@
-// Package v1alpha1 is the API of containerhook.io: what runs on each node, as objects of its own. It imports
-// apimachinery only, so that any controller can take it.
-//
-// +kubebuilder:object:generate=true
-// +kubebuilder:ac:generate=true
-// +groupName=containerhook.io
 package v1alpha1
 
 import (
