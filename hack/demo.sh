@@ -25,8 +25,8 @@ kubectl rollout status deployment/web >/dev/null
 kubectl wait --for=condition=Failed --timeout=1m job/report >/dev/null
 test/cluster/cluster.sh exec node1 sh -c "$past_kubernetes"
 
+show kubectl get nodecontainers
 show kubectl get nodecontainers -o wide
-show kubectl get nodecontainers --field-selector status.state=Stopped
 show kubectl get nodecontaineragents
 echo "In another shell:
   export KUBECONFIG=$KUBECONFIG PATH=$PWD/.cache/kubernetes/current:\$PATH

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Cgroups of version 1, of version 2 and of both; for cluster.sh. What was started is found again by its cgroup, never by
 # its name, and what a node leaves is below its cgroup.
 
@@ -34,7 +35,7 @@ pids_of() {
 kill_group() {
   local hierarchy pids until=$((SECONDS + 30))
   while pids=$(pids_of "$1") && [[ -n $pids ]]; do
-    ((SECONDS < until)) || { echo "cluster: processes of $1 do not end:" $pids >&2; return 1; }
+    ((SECONDS < until)) || { echo "cluster: processes of $1 do not end:" "$pids" >&2; return 1; }
     # shellcheck disable=SC2086 # many pids
     kill -KILL $pids 2>/dev/null || true
     sleep 0.1

@@ -32,7 +32,7 @@ source "$here/cgroups.sh"
 wait_for() {
   local until=$((SECONDS + $1))
   until "${@:2}" &>/dev/null; do
-    ((SECONDS < until)) || { echo "cluster: not within $1 s: ${*:2}; see $CLUSTER/*.log" >&2; return 1; }
+    ((SECONDS < until)) || { echo "cluster: not within $1 s: ${*:2}; see $CLUSTER" >&2; return 1; }
     sleep 0.2
   done
 }
@@ -150,7 +150,8 @@ down() {
 load() {
   local node
   for node in $(nodes); do
-    on "$node" ctr --namespace k8s.io images import --local - <"$1"
+    on "$node" ctr --namespace k8s.io images import --local - <"$1" &>>"$CLUSTER/$node/images.log" ||
+      { echo "cluster: $1 was not brought to $node; see $CLUSTER/$node/images.log" >&2; return 1; }
   done
 }
 

@@ -1,8 +1,9 @@
-# The control plane; for cluster.sh.
+# shellcheck shell=bash
+# The control plane; for cluster.sh, which says what $prefix is.
 
 # start_component NAME starts etcd, the API server, the controller manager or the scheduler in a cgroup of its own.
 start_component() {
-  local name=$1 group=$prefix-control-plane/$1 command
+  local name=$1 group=${prefix:?}-control-plane/$1 command
   case $name in
     etcd)
       command=(--data-dir "$CLUSTER/etcd" --unsafe-no-fsync --log-level error
@@ -10,6 +11,7 @@ start_component() {
         --listen-peer-urls http://127.0.0.1:23800)
       ;;
     kube-apiserver)
+      # shellcheck disable=SC2054 # the comma is in a value
       command=(--bind-address "$ADDRESS" --advertise-address "$ADDRESS" --secure-port 6443 --allow-privileged
         --etcd-servers http://127.0.0.1:23790 --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction
         --service-cluster-ip-range 10.96.0.0/16 --client-ca-file "$CLUSTER/ca.crt"
@@ -28,7 +30,7 @@ start_component() {
     kube-scheduler) command=(--kubeconfig "$CLUSTER/$name.kubeconfig" --bind-address 127.0.0.1 --leader-elect=false) ;;
     *) echo "cluster: no component $name" >&2 && return 2 ;;
   esac
-  make_group $prefix-control-plane
+  make_group "$prefix-control-plane"
   make_group "$group"
   (
     join "$group"

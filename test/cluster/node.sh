@@ -3,7 +3,7 @@
 # namespace; for cluster.sh. Gives the node a /proc, /sys and /run of its own, a disk that outlives it at /var/lib and
 # /var/log, and the machine's /usr, runc's inode with it. Then it keeps containerd, kube-proxy and the kubelet running.
 set -euo pipefail
-name=$1 index=${1#node} state=$CLUSTER/$1
+name=$1 index=${1#node} state=$CLUSTER/$1 runtime=/usr/sbin/runc
 
 # mount_cgroups mounts what this cgroup namespace shows: the node's own part.
 mount_cgroups() {
@@ -42,7 +42,7 @@ mount --make-rshared /
 sysctl -qw net.ipv4.ip_forward=1
 mkdir /run/manifests
 
-runtime=/usr/sbin/runc
+# shellcheck disable=SC2153 # cluster.sh sets it
 [[ $RUNTIME == runc ]] || runtime=$(dirname "$0")/$RUNTIME.sh
 
 mkdir -p "$state/cni"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Certificates and kubeconfigs of the cluster, in $CLUSTER; for cluster.sh. They are good for ten days.
 
 new_key() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$CLUSTER/$1.key" 2>/dev/null; }
