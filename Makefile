@@ -89,8 +89,8 @@ demo: cluster-parts ## As root: a cluster with the chart and some containers, un
 ##@ Test
 
 .PHONY: test
-test: ## Run every ring: verify, test-unit, test-kernel (root).
-	@hack/test.sh verify test-unit test-kernel
+test: ## Run every ring: verify, test-unit, test-kernel, test-api (root).
+	@hack/test.sh verify test-unit test-kernel test-api
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests; no root.
@@ -105,7 +105,9 @@ test-kernel: ## Run the tests on this kernel, with private copies of runc, crun 
 
 # An API server for tests. KUBEBUILDER_ASSETS can name a folder that has one.
 .PHONY: test-api
-test-api: ## Run the tests against a real kube-apiserver; the first time it is built, some ten minutes.
+test-api: ## Run the tests against a real kube-apiserver, as root; the first time it is built, some ten minutes.
+	@hack/deps.sh $(RUN_DEPS)
+	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
 	@[[ -n "$$KUBEBUILDER_ASSETS" ]] || test/kubernetes/build.sh etcd controlplane
 	@$(RING) -name api -again 3 -- go test -json -race -count=1 -timeout 20m ./test/api/...
 
