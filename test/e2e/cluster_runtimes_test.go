@@ -53,19 +53,27 @@ func runtimesSay(ctx context.Context, node string) (map[string]container, error)
 	return all, containerdSays(ctx, node, all)
 }
 
-// containerdSays tells which of all are pods' sandboxes, and adds the containers of pods that stopped.
-func containerdSays(ctx context.Context, node string, all map[string]container) error {
+// containerd connects to a node's, through the root of the node's first process.
+func containerd(ctx context.Context, node string) (service cri.RuntimeServiceClient, done func(), err error) {
 	pid, err := cluster(ctx, "pid", node)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	connection, err := grpc.NewClient("unix:///proc/"+strings.TrimSpace(pid)+"/root/run/containerd/containerd.sock",
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return fmt.Errorf("connect to containerd on %s: %w", node, err)
+		return nil, nil, fmt.Errorf("connect to containerd on %s: %w", node, err)
 	}
-	defer connection.Close()
-	service := cri.NewRuntimeServiceClient(connection)
+	return cri.NewRuntimeServiceClient(connection), func() { connection.Close() }, nil
+}
+
+// containerdSays tells which of all are pods' sandboxes, and adds the containers of pods that stopped.
+func containerdSays(ctx context.Context, node string, all map[string]container) error {
+	service, done, err := containerd(ctx, node)
+	if err != nil {
+		return err
+	}
+	defer done()
 	sandboxes, err := service.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
 	if err != nil {
 		return fmt.Errorf("list sandboxes on %s: %w", node, err)

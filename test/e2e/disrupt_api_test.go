@@ -12,13 +12,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
-// startStaticPod has the kubelet start a pod without the API, and returns how long it took until one container more than
-// before runs on the node. The pod goes at the end.
+// startStaticPod has the kubelet start a pod without the API, and returns how long it took until its container runs. The pod
+// goes at the end.
 func startStaticPod(t *testing.T, node, name string) time.Duration {
 	t.Helper()
 	pod := &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
@@ -27,25 +28,23 @@ func startStaticPod(t *testing.T, node, name string) time.Duration {
 	if err != nil {
 		t.Fatal(err)
 	}
-	running := func(ctx context.Context) (n int) {
-		all, err := runtimesSay(ctx, node)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range all {
-			if c.state == v1alpha1.StateRunning {
-				n++
-			}
-		}
-		return n
+	service, done, err := containerd(t.Context(), node)
+	if err != nil {
+		t.Fatal(err)
 	}
-	before, began := running(t.Context()), time.Now()
-	file := "/run/manifests/" + name + ".json"
+	defer done()
+	began, file := time.Now(), "/run/manifests/"+name+".json"
 	onNode(t, node, "sh", "-c", `printf %s "$1" >"/run/$$" && mv "/run/$$" "$0"`, file, string(manifest))
 	t.Cleanup(func() { onNodeAtEnd(t, node, "rm", "-f", file) })
 	eventually(t, time.Minute, func(ctx context.Context) error {
-		if n := running(ctx); n != before+1 {
-			return fmt.Errorf("%d containers run, and %d did before", n, before)
+		list, err := service.ListContainers(ctx, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{
+			State:         &cri.ContainerStateValue{State: cri.ContainerState_CONTAINER_RUNNING},
+			LabelSelector: map[string]string{"io.kubernetes.pod.name": name + "-" + node}}})
+		if err != nil {
+			return fmt.Errorf("list containers on %s: %w", node, err)
+		}
+		if len(list.Containers) != 1 {
+			return fmt.Errorf("static pod %s has %d running containers", name, len(list.Containers))
 		}
 		return nil
 	})

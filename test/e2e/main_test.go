@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,7 +33,7 @@ var (
 	namespace string           // of the pods that tests make; it goes at the end
 	system    string           // the namespace that the chart is installed in
 	local     bool             // the cluster is make cluster's: its nodes are processes of this machine
-	image     = "docker.io/library/busybox:1.37"
+	image     string           // of busybox
 )
 
 func TestMain(m *testing.M) {
@@ -45,6 +48,12 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		return 1
 	}
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		fmt.Fprintln(os.Stderr, "FAIL:", <-interrupts, deleteNamespace())
+		os.Exit(1)
+	}()
 	code := m.Run()
 	if err := deleteNamespace(); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
@@ -60,6 +69,7 @@ func connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the repository: %w", err)
 	}
+	image = cmp.Or(os.Getenv("E2E_IMAGE"), "docker.io/library/busybox:1.37")
 	if local = kubeconfig == ours; local {
 		image = "containerhook.test/busybox:1"
 	}
