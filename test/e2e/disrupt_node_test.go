@@ -40,6 +40,7 @@ func TestANodeThatCrashesAndBootsAgainIsToldAsItIs(t *testing.T) {
 		}
 		return nil
 	})
+	startPod(t, node) // the first one after a boot waits for more than runc
 	startsAsUsual(t, node, usual, "after a boot")
 	agree(t)
 	var list v1alpha1.NodeContainerList
