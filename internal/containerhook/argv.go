@@ -91,33 +91,70 @@ func (r *argvReader) copied(t *task) ([]string, bool) {
 // readArgv reads the NULL-terminated array of strings at address at in a task's memory, maxArgv bytes in all.
 func readArgv(mem io.ReaderAt, at uint64) ([]string, error) {
 	var args []string
+	pointers, strings := window{mem: mem}, window{mem: mem}
 	for left := maxArgv; ; at += 8 {
-		var pointer [8]byte
-		if _, err := mem.ReadAt(pointer[:], int64(at)); err != nil {
+		address, err := pointers.pointer(at)
+		if err != nil {
 			return nil, fmt.Errorf("read argv[%d]'s pointer: %w", len(args), err)
 		}
-		address := binary.NativeEndian.Uint64(pointer[:]) & (1<<56 - 1) // arm64 tags; never set on x86_64
 		if address == 0 {
 			return args, nil
 		}
-		arg, err := readString(mem, address, left)
+		arg, err := strings.text(address, left)
 		if err != nil {
 			return nil, fmt.Errorf("read argv[%d]: %w", len(args), err)
 		}
-		if left -= len(arg) + len(pointer) + 1; left < 0 {
+		if left -= len(arg) + 8 + 1; left < 0 {
 			return nil, errArgvTooLong
 		}
 		args = append(args, arg)
 	}
 }
 
-// readString reads up to a NUL. Each read ends where a page does: what lies behind may not be mapped.
-func readString(mem io.ReaderAt, at uint64, limit int) (string, error) {
-	const page = 4096
+// window is what was read of a page last. Arguments and their pointers lie side by side: a page is read once for all of
+// them, and not two pages for each, which for the longest command lines took as long as it may be held.
+type window struct {
+	mem  io.ReaderAt
+	at   uint64
+	data []byte
+	page [pageSize]byte
+}
+
+// pageSize is the least there is. A read ends where a page does: what lies behind it may not be mapped.
+const pageSize = 4096
+
+// from is what the page of address holds from there on.
+func (w *window) from(address uint64) ([]byte, error) {
+	if offset := address - w.at; address >= w.at && offset < uint64(len(w.data)) {
+		return w.data[offset:], nil
+	}
+	part := w.page[:pageSize-address%pageSize]
+	if _, err := w.mem.ReadAt(part, int64(address)); err != nil {
+		w.data = nil
+		return nil, err
+	}
+	w.at, w.data = address, part
+	return part, nil
+}
+
+func (w *window) pointer(at uint64) (uint64, error) {
+	var pointer [8]byte
+	for read := 0; read < len(pointer); {
+		part, err := w.from(at + uint64(read))
+		if err != nil {
+			return 0, err
+		}
+		read += copy(pointer[read:], part)
+	}
+	return binary.NativeEndian.Uint64(pointer[:]) & (1<<56 - 1), nil // arm64 tags; never set on x86_64
+}
+
+// text reads up to a NUL.
+func (w *window) text(at uint64, limit int) (string, error) {
 	var s []byte
 	for len(s) <= limit {
-		part := make([]byte, page-at%page)
-		if _, err := mem.ReadAt(part, int64(at)); err != nil {
+		part, err := w.from(at)
+		if err != nil {
 			return "", err
 		}
 		if end := bytes.IndexByte(part, 0); end >= 0 {

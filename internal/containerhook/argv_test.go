@@ -13,8 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const pageSize = 4096
-
 // memory is an address space: pages by their number; what is missing cannot be read, as in /proc/<pid>/mem. It counts
 // the pages that were asked for.
 type memory struct {
@@ -150,10 +148,31 @@ func TestArgumentsAreBounded(t *testing.T) {
 }
 
 // A string that does not end costs no more than the bound.
+// A reading of each argument by itself takes longer than a runtime may be held.
+func TestAPageIsReadOnceForAllThatLiesThere(t *testing.T) {
+	const count = 4096
+	m := newMemory()
+	var text []byte
+	var pointers []uint64
+	for range count {
+		pointers = append(pointers, stringAt+uint64(len(text)))
+		text = append(text, "--log\x00"...)
+	}
+	m.put(stringAt, text)
+	m.putArgv(arrayAt, pointers...)
+	if got, err := readArgv(m, arrayAt); err != nil || len(got) != count {
+		t.Errorf("%d arguments, %v", len(got), err)
+	}
+	if limit := (len(text)+8*count)/pageSize + 4; m.asked > limit {
+		t.Errorf("%d pages were read, more than %d", m.asked, limit)
+	}
+}
+
 func TestAnEndlessStringIsGivenUp(t *testing.T) {
 	m := newMemory()
 	m.put(0x100000, bytes.Repeat([]byte{'x'}, 2*maxArgv))
-	if _, err := readString(m, 0x100000, maxArgv); !errors.Is(err, errArgvTooLong) {
+	w := window{mem: m}
+	if _, err := w.text(0x100000, maxArgv); !errors.Is(err, errArgvTooLong) {
 		t.Errorf("%v", err)
 	}
 	if limit := maxArgv/pageSize + 1; m.asked > limit {
