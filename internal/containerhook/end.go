@@ -68,7 +68,8 @@ func (t *tracker) runtimeEnded(c *container, at time.Time, code *int32) {
 		c.Init.StartTicks = c.runtime.StartTicks
 	}
 	c.runtime = hook.Process{}
-	switch failed := code != nil && *code != 0; {
+	unseen := c.late && c.Init.PID == 0 // there may have been an init: the code may be its own
+	switch failed := code != nil && *code != 0 && !unseen; {
 	case c.State == hook.Stopped, c.begun() && c.end == nil:
 	case c.end != nil && (!failed || c.verb == verbRestore && *code == exitCode(c.end.status)):
 		// What is restored executes nothing: that both end alike is all that shows that the restore had worked.

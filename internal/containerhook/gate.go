@@ -168,7 +168,7 @@ func (h *held) answer() error {
 }
 
 // late is the deadline's allow.
-func (h *held) late() { h.allow("late") }
+func (h *held) late() { h.allow(resultLate) }
 
 // rawReader reads a descriptor without a buffer and without waiting.
 type rawReader int

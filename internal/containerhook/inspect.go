@@ -21,6 +21,7 @@ const (
 	resultOther    = "other"    // not a command that makes or ends a container
 	resultCrowded  = "crowded"  // too many at once
 	resultUnread   = "unread"   // who or what it is could not be read
+	resultLate     = "late"     // the deadline was over first
 )
 
 var errCrowded = errors.New("too many users' config.jsons at once")
@@ -114,11 +115,15 @@ func (h *Hook) dispatch(ctx context.Context, held *held, by executable) (result 
 	return string(cmd.verb)
 }
 
-// held is a runtime at create, run or restore: what it was asked for is read, and its children are followed, before it
-// runs.
+// held is a runtime at create, run or restore: its children are followed, and what it was asked for is read, before it
+// runs. Where that took longer than the deadline its init may have come and gone meanwhile.
 func (h *Hook) held(ctx context.Context, held *held, by executable, cmd command) {
 	in := created{at: held.since, runtime: held.task.process(), command: cmd, uid: held.task.Euid,
 		by: hook.Runtime{Name: by.name, Path: by.path}}
+	if err := h.life.followRuntime(&held.task); err != nil {
+		h.metrics.unread("follow")
+		h.wantListing(resultUnread)
+	}
 	caller, err := openCaller(h.hostProc, int(held.task.Tid), held.task.Euid)
 	if err == nil {
 		defer caller.Close()
@@ -132,9 +137,8 @@ func (h *Hook) held(ctx context.Context, held *held, by executable, cmd command)
 		h.metrics.unread("config")
 		in.problem = err.Error()
 	}
-	if err := h.life.followRuntime(&held.task); err != nil {
-		h.metrics.unread("follow")
-		h.wantListing(resultUnread)
+	if in.late = held.answered.Load(); in.late {
+		h.wantListing(resultLate)
 	}
 	h.sender(ctx)(in)
 }

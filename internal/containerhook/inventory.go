@@ -58,9 +58,9 @@ func unread(l *listed, err error) []instance {
 }
 
 func (in inventory) apply(t *tracker) {
-	making, known := map[instance]bool{}, t.inits() // known under another name too: a root is not always called as we do
+	making, known := map[instance]*container{}, t.inits() // known under another name too: a root is not always called as we do
 	for _, c := range t.byRuntime {
-		making[c.instance()] = true
+		making[c.instance()] = c
 	}
 	listed, kept := map[instance]bool{}, map[identity]bool{}
 	for i := range in.entries {
@@ -68,7 +68,10 @@ func (in inventory) apply(t *tracker) {
 		listed[e.instance], kept[identityOf(e.init)] = true, true
 		current := t.byID[e.instance]
 		switch {
-		case making[e.instance]:
+		case making[e.instance] != nil:
+			if !known[identityOf(e.init)] {
+				t.madeUp(making[e.instance], e, &in)
+			}
 		case current != nil && identityOf(current.Init) == identityOf(e.init):
 			t.caughtUp(current, e)
 		case known[identityOf(e.init)]:
@@ -102,6 +105,16 @@ func (t *tracker) caughtUp(c *container, e *entry) {
 		c.State, c.StartTime = hook.Running, e.at
 		t.tell(c)
 	}
+}
+
+// madeUp gives c its init, which its runtime made before it was followed; that runtime may run for as long as the init.
+func (t *tracker) madeUp(c *container, e *entry, in *inventory) {
+	if !c.late || c.Init.PID != 0 || !e.alive || in.follow(e.task, e.state.waiting) != nil {
+		return
+	}
+	t.setInit(c, e.init, in.at)
+	t.tell(c)
+	t.caughtUp(c, e)
 }
 
 // misses says whether a container is about to start that nobody told of.

@@ -53,7 +53,7 @@ func (m *metrics) answered(result string, after time.Duration, err error) {
 	}
 	m.events.WithLabelValues(result).Inc()
 	m.hold.Observe(after.Seconds())
-	if result == "late" {
+	if result == resultLate {
 		m.late.Inc()
 	}
 }

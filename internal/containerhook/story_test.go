@@ -37,7 +37,7 @@ func newStory() *story {
 // parse reads a line of a script. Its words, where a PROCESS is PID, or PID@TICKS where it is not the first one with
 // its pid, and every ID may be followed by root=DIRECTORY, and by rootless for a user's own:
 //
-//	create|run|restore pid=PROCESS id=ID [ns=host|none] [bundle=PATH] [problem=WORD] [detach]
+//	create|run|restore pid=PROCESS id=ID [ns=host|none] [bundle=PATH] [problem=WORD] [detach] [late]
 //	conmon id=ID name=NAME
 //	fork runtime=PID init=PROCESS       something entered another PID namespace
 //	exec PROCESS [child-of=PID]         of an init, or of a child of that runtime which turns out to be one
@@ -100,7 +100,7 @@ func facts(p hook.Process) hook.Process {
 
 func (s *story) created(v verb, w *wordList) (input, error) {
 	in := created{at: s.now, runtime: w.process("pid"), command: command{verb: v, id: w.option("id"), detach: w.has("detach")},
-		by: hook.Runtime{Name: "runc", Root: w.instance().root}, bundle: w.given["bundle"], problem: w.given["problem"], uid: w.uid()}
+		by: hook.Runtime{Name: "runc", Root: w.instance().root}, bundle: w.given["bundle"], problem: w.given["problem"], uid: w.uid(), late: w.has("late")}
 	switch w.given["ns"] {
 	case "": // one of its own
 		in.config = []byte(`{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}`)

@@ -52,6 +52,7 @@ type container struct {
 	spec    *specs.Spec // until the first event carries it
 	hostPID bool        // it has no PID namespace of its own
 	told    bool
+	late    bool // as in created
 
 	runtime hook.Process // at work on it; zero when none is
 	end     *exited      // of the init, while its runtime is still to say whether that is a failed create
@@ -118,6 +119,7 @@ type created struct {
 	bundle  string
 	config  []byte
 	problem string
+	late    bool // it runs already, not followed from its beginning: what it did until now was not seen
 }
 
 func (in created) apply(t *tracker) {
@@ -125,7 +127,8 @@ func (in created) apply(t *tracker) {
 	c := &container{
 		Container: hook.Container{ID: in.command.id, Name: t.names[name], Runtime: in.by, Bundle: in.bundle,
 			Rootless: in.uid != 0, Source: hook.FromHook, Problem: in.problem, State: hook.Creating, CreateTime: in.at},
-		uid: in.uid, verb: in.command.verb, detach: in.command.detach, runtime: in.runtime}
+		uid: in.uid, verb: in.command.verb, detach: in.command.detach, runtime: in.runtime,
+		late: in.late}
 	if err := c.setConfig(in.config); err != nil {
 		c.Problem = err.Error()
 		t.unparsed++
@@ -137,7 +140,7 @@ func (in created) apply(t *tracker) {
 	case before.Init.PID != 0:
 		return // it makes one already
 	default: // a wrapper that became the runtime, or crun's copy of itself: the later one knows better
-		c.Name, c.CreateTime = before.Name, before.CreateTime
+		c.Name, c.CreateTime, c.late = before.Name, before.CreateTime, before.late
 	}
 	delete(t.names, name)
 	t.byRuntime[in.runtime.PID] = c
