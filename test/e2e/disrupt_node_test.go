@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -106,22 +107,23 @@ func TestNodesThatShareARuntimeAreEachToldTheirOwn(t *testing.T) {
 	agree(t)
 }
 
-// A node of its own /usr/sbin replaces runc as a package manager does.
+// The node gets the runtime's directory for itself, and replaces the runtime there as a package manager does.
 func TestARuntimeThatIsReplacedIsHeldAgain(t *testing.T) {
 	needsOurNodes(t)
 	node := someNodes(t, 1)[0]
 	usual := usualStart(t, node)
+	runtime := strings.TrimSpace(onNode(t, node, "sh", "-c", `command -v "$(cat "$0")"`, filepath.Join(clusterDir, "runtime")))
 	onNode(t, node, "sh", "-c", `mkdir -p /run/e2e/upper /run/e2e/work &&
-		mount -t overlay overlay -o lowerdir=/usr/sbin,upperdir=/run/e2e/upper,workdir=/run/e2e/work /usr/sbin`)
-	t.Cleanup(func() { onNodeAtEnd(t, node, "sh", "-c", "umount --lazy /usr/sbin; rm -rf /run/e2e") })
+		mount -t overlay overlay -o lowerdir="$0",upperdir=/run/e2e/upper,workdir=/run/e2e/work "$0"`, filepath.Dir(runtime))
+	t.Cleanup(func() { onNodeAtEnd(t, node, "sh", "-c", `umount --lazy "$0"; rm -rf /run/e2e`, filepath.Dir(runtime)) })
 	for range 3 {
-		onNode(t, node, "sh", "-c", "cp /usr/sbin/runc /usr/sbin/runc.new && mv /usr/sbin/runc.new /usr/sbin/runc")
-		startsAsUsual(t, node, usual, "runc was just replaced")
+		onNode(t, node, "sh", "-c", `cp "$0" "$0.new" && mv "$0.new" "$0"`, runtime)
+		startsAsUsual(t, node, usual, "the runtime was just replaced")
 	}
 	// What started at once may have been found by listing. What starts later must not be.
-	eventually(t, time.Minute, func(context.Context) error {
+	eventually(t, time.Minute, func(ctx context.Context) error {
 		pod, _ := startPod(t, node)
-		return observedByHook(t.Context(), pod)
+		return observedByHook(ctx, pod)
 	})
 	agree(t)
 }

@@ -28,12 +28,13 @@ import (
 
 // Made by TestMain, for all tests.
 var (
-	config    *rest.Config
-	api       client.WithWatch // as an administrator
-	namespace string           // of the pods that tests make; it goes at the end
-	system    string           // the namespace that the chart is installed in
-	local     bool             // the cluster is make cluster's: its nodes are processes of this machine
-	image     string           // of busybox
+	config     *rest.Config
+	api        client.WithWatch // as an administrator
+	namespace  string           // of the pods that tests make; it goes at the end
+	system     string           // the namespace that the chart is installed in
+	clusterDir string           // where make cluster keeps what it knows
+	local      bool             // the cluster is make cluster's: its nodes are processes of this machine
+	image      string           // of busybox
 )
 
 func TestMain(m *testing.M) {
@@ -65,12 +66,12 @@ func run(m *testing.M) int {
 // connect finds the cluster and the chart in it, and makes the namespace.
 func connect(ctx context.Context) error {
 	kubeconfig := os.Getenv("KUBECONFIG")
-	ours, err := filepath.Abs("../../.cache/cluster/admin.kubeconfig")
-	if err != nil {
+	var err error
+	if clusterDir, err = filepath.Abs("../../.cache/cluster"); err != nil {
 		return fmt.Errorf("find the repository: %w", err)
 	}
 	image = cmp.Or(os.Getenv("E2E_IMAGE"), "docker.io/library/busybox:1.37")
-	if local = kubeconfig == ours; local {
+	if local = kubeconfig == filepath.Join(clusterDir, "admin.kubeconfig"); local {
 		image = "containerhook.test/busybox:1"
 	}
 	if config, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
