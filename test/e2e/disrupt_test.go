@@ -79,11 +79,28 @@ func processesOf(t *testing.T, agent *corev1.Pod) (supervisor, worker string) {
 		supervisor = strconv.Itoa(int(list.Items[0].Status.PID))
 		return nil
 	})
-	worker = strings.TrimSpace(onNode(t, agent.Spec.NodeName, "ps", "-o", "pid=", "--ppid", supervisor))
-	if worker == "" || strings.Contains(worker, "\n") {
-		t.Fatalf("the children of the supervisor are %q, not one worker", worker)
-	}
+	eventually(t, 10*time.Second, func(context.Context) error {
+		if worker = workerOf(t, agent.Spec.NodeName, supervisor); worker == "" {
+			return fmt.Errorf("the supervisor %s has no worker", supervisor)
+		}
+		return nil
+	})
 	return supervisor, worker
+}
+
+// workerOf is the pid of the supervisor's only child; empty while it has none.
+func workerOf(t *testing.T, node, supervisor string) string {
+	t.Helper()
+	return strings.TrimSpace(onNode(t, node, "sh", "-c", `ps -o pid= --ppid "$0" || true`, supervisor))
+}
+
+// hasAnotherWorker says where the supervisor has not started another one.
+func hasAnotherWorker(t *testing.T, node, supervisor, worker string) error {
+	t.Helper()
+	if now := workerOf(t, node, supervisor); now == worker || now == "" {
+		return fmt.Errorf("the supervisor has not started another worker: %q", now)
+	}
+	return nil
 }
 
 func TestPodsStartWhileTheAgentIsStopped(t *testing.T) {
@@ -109,12 +126,7 @@ func TestPodsStartWhenTheWorkerIsStopped(t *testing.T) {
 	onNode(t, node, "kill", "-STOP", worker)
 
 	startsAsUsual(t, node, usual, "the worker is stopped")
-	eventually(t, 20*time.Second, func(context.Context) error {
-		if now := strings.TrimSpace(onNode(t, node, "ps", "-o", "pid=", "--ppid", supervisor)); now == worker || now == "" {
-			return fmt.Errorf("there is no other worker: %q", now)
-		}
-		return nil
-	})
+	eventually(t, 20*time.Second, func(context.Context) error { return hasAnotherWorker(t, node, supervisor, worker) })
 	if now := runningAgent(t, node, nil); incarnation(now) != incarnation(agent) {
 		t.Error("the whole agent was started again, where its worker would have done")
 	}
@@ -148,10 +160,7 @@ func TestPodsStartWhenTheAgentIsOutOfMemory(t *testing.T) {
 	startsAsUsual(t, node, usual, "the worker has 1 MiB of memory")
 	eventually(t, 20*time.Second, func(ctx context.Context) error {
 		scrape(ctx, agent) // which takes memory
-		if now := strings.TrimSpace(onNode(t, node, "ps", "-o", "pid=", "--ppid", supervisor)); now == worker || now == "" {
-			return fmt.Errorf("the worker has not been killed and started again: %q", now)
-		}
-		return nil
+		return hasAnotherWorker(t, node, supervisor, worker)
 	})
 	agree(t)
 }
