@@ -102,9 +102,7 @@ func TestTheChartLivesAWholeLifeWithBothHelms(t *testing.T) {
 			}
 			agree(t)
 			mustHelm(t, version, append([]string{"uninstall", releaseName}, wait...)...)
-			if err := nothingButDefinitionsIsLeft(t); err != nil {
-				t.Error(err)
-			}
+			eventually(t, time.Minute, nothingButDefinitionsIsLeft)
 		})
 	}
 }
@@ -142,16 +140,15 @@ func TestANamespaceThatEnforcesRestrictedSaysWhatToLabel(t *testing.T) {
 }
 
 // nothingButDefinitionsIsLeft says which objects with the release's label there still are, beside the definitions.
-func nothingButDefinitionsIsLeft(t *testing.T) error {
-	t.Helper()
-	kinds, err := kubectl(t.Context(), "api-resources", "--verbs=list", "--output=name")
+func nothingButDefinitionsIsLeft(ctx context.Context) error {
+	kinds, err := kubectl(ctx, "api-resources", "--verbs=list", "--output=name")
 	if err != nil {
 		return err
 	}
 	names := slices.DeleteFunc(strings.Fields(kinds), func(kind string) bool {
 		return strings.HasSuffix(kind, ".metrics.k8s.io") || kind == "events" || kind == "events.events.k8s.io"
 	})
-	out, err := kubectl(t.Context(), "get", strings.Join(names, ","), "--all-namespaces", "--output=name",
+	out, err := kubectl(ctx, "get", strings.Join(names, ","), "--all-namespaces", "--output=name",
 		"--selector=app.kubernetes.io/instance="+releaseName)
 	if err != nil {
 		return err

@@ -39,7 +39,7 @@ func TestUninstallLeavesTheDefinitionsAndTheirObjectsAndAnInstallTakesThemOver(t
 	t.Run("gone", func(t *testing.T) {
 		uninstall(t)
 		eventually(t, time.Minute, func(ctx context.Context) error {
-			return errors.Join(nothingButDefinitionsIsLeft(t), nothingIsElected(ctx))
+			return errors.Join(nothingButDefinitionsIsLeft(ctx), nothingIsElected(ctx))
 		})
 		same("after the uninstall")
 	})
@@ -58,7 +58,7 @@ func TestUninstallLeavesNothingWhereTheDefinitionsAreNotKept(t *testing.T) {
 			if left := definitions(t); len(left) > 0 {
 				return fmt.Errorf("definitions are left: %v", left)
 			}
-			return errors.Join(nothingButDefinitionsIsLeft(t), nothingIsElected(ctx))
+			return errors.Join(nothingButDefinitionsIsLeft(ctx), nothingIsElected(ctx))
 		})
 	})
 	agree(t)
