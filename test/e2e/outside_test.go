@@ -36,9 +36,9 @@ var engines = map[string]struct {
 		kill: `runc kill "$id" KILL && until runc delete "$id"; do sleep 0.1; done; rm -rf "$rootfs.bundle"`,
 	},
 	"podman": {
-		here:  `podman version >/dev/null && podman run --rm ` + podmanFlags + ` --rootfs "$rootfs" true`,
-		start: `podman run --detach ` + podmanFlags + ` --name "$id" --rootfs "$rootfs" sleep 100000`,
-		kill:  `podman kill --signal KILL "$id" && podman rm --force "$id"`,
+		here:  podman + `run --rm ` + podmanFlags + ` true`,
+		start: podman + `run --detach --name "$id" ` + podmanFlags + ` sleep 100000`,
+		kill:  podman + `kill --signal KILL "$id" && ` + podman + `rm --force "$id"`,
 	},
 	"docker": {
 		here:  "docker version >/dev/null",
@@ -47,7 +47,11 @@ var engines = map[string]struct {
 	},
 }
 
-const podmanFlags = `--cgroup-manager cgroupfs --network none`
+// podman keeps what it needs on the node's own disk. The node has no systemd.
+const (
+	podman      = `podman --cgroup-manager cgroupfs `
+	podmanFlags = `--network none --rootfs "$rootfs"`
+)
 
 func TestAContainerPastTheKubeletIsToldOnItsNodeAndOnNoOther(t *testing.T) {
 	needsOurNodes(t)
