@@ -130,6 +130,7 @@ E2E := -timeout 60m ./test/e2e
 
 .PHONY: test-e2e
 test-e2e: cluster-parts ## Run the tests of the chart on a cluster of this machine, and take it down; as root.
+	@hack/deps.sh podman # one of the engines past the kubelet
 	@hack/with-cluster.sh $(RING) -name e2e -v -again 3 -- go test -json -count=1 $(E2E)
 
 .PHONY: e2e
