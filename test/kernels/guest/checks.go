@@ -82,11 +82,21 @@ func (r *report) hooked(release string) {
 		r.add(name+" run, killed for want of memory", a.runsOutOfMemory(runtime, name+"-oom"))
 		r.add(name+" kill, by SIGKILL", a.isKilled(runtime, name+"-kill"))
 	}
+	r.add("no worker was killed meanwhile", crashed(a))
 	r.add("a stopped worker is killed, and the next one takes over", a.survivesStop())
 	r.add("the agent ends well", a.stop())
 	if r.failed > 0 || strings.Count(a.said(), "\n") > 1 { // one line for the worker that was stopped
 		fmt.Println("the agent's log:\n" + a.said())
 	}
+}
+
+// crashed says whether a worker was: an emulated processor that stands still for two seconds looks as one that hangs, and
+// what was made then is seen by the listing only, if at all.
+func crashed(a *agent) error {
+	if strings.Contains(a.said(), "Worker crashed") {
+		return errors.New("one was: is this machine too busy to emulate another?")
+	}
+	return nil
 }
 
 // copiesArgv says whether bpf/argv.bpf.c is loaded where the kernel is new enough, and not where it cannot be.
@@ -272,10 +282,7 @@ func (r *report) unhooked() {
 		return
 	}
 	r.add("without BTF containers are listed", a.lists("listed"))
-	if strings.Contains(a.said(), "Worker crashed") {
-		err = errors.New("it crashed")
-	}
-	r.add("without BTF no worker crashes", err)
+	r.add("without BTF no worker crashes", crashed(a))
 	r.add("without BTF the agent ends well", a.stop())
 	fmt.Println("     it said: " + strings.TrimSpace(a.said()))
 }
