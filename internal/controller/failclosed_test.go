@@ -95,6 +95,23 @@ func TestAPodThatOnlyTheCacheHasLostIsNotGone(t *testing.T) {
 	}
 }
 
+func TestANodeThatOnlyTheCacheHasLostIsNotGone(t *testing.T) {
+	for _, lost := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.create(t, node("n1"), web(), container(func(c *v1alpha1.NodeContainer) { c.Spec.NodeName = "n2" }))
+			if lost {
+				w.create(t, node("n2"))
+				w.cachedWithout = "n2"
+			}
+			w.run(t, 10*time.Minute)
+			if deleted := len(w.deletes) > 0; deleted == lost {
+				t.Errorf("the cache alone lost the node: %v, and deleted is %v", lost, w.deletes)
+			}
+		})
+	}
+}
+
 // A deletion that was decided before something changed is refused by the API server, and decided anew.
 func TestADeletionIsOfWhatWasSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -53,7 +53,7 @@ type deletion struct {
 type world struct {
 	api           client.WithWatch
 	cached, live  fault
-	cachedWithout string // the name of a pod that the cache does not have
+	cachedWithout string // the name of a pod or node that the cache does not have
 	deletes       map[string]deletion
 
 	containers *containers
@@ -75,7 +75,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{api: builder.Build(), deletes: make(map[string]deletion)}
 	cached := interceptor.NewClient(w.api, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			if _, isPod := o.(*corev1.Pod); isPod && key.Name == w.cachedWithout {
+			if key.Name == w.cachedWithout {
 				return notFound(key.Name)
 			}
 			return get(ctx, c, w.cached, key, o, opts...)
