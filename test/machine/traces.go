@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -43,12 +44,17 @@ func Traces(name, idPrefix string) []string {
 	return found
 }
 
-// removeCgroups removes what runtimes leave of the run's own cgroup: its top in each hierarchy. One that is in use stays,
-// and is found.
+// removeCgroups removes what runtimes leave of the run's own cgroup: its top in each hierarchy, and on a busy machine what
+// runc gave up on, because the kernel had not yet reaped who was in it. One that is in use stays, and is found.
 func removeCgroups(name string) {
-	tops, _ := filepath.Glob("/sys/fs/cgroup/" + name)
-	more, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
-	for _, top := range append(tops, more...) {
-		_ = os.Remove(top)
+	var all []string
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.Contains(path, name) {
+			all = append(all, path)
+		}
+		return nil
+	})
+	for _, path := range slices.Backward(all) { // what is below comes after what is above
+		_ = os.Remove(path)
 	}
 }

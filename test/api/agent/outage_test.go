@@ -12,7 +12,7 @@ const (
 	outage       = time.Minute
 	inOutage     = 200              // containers that come, and most of them go
 	catchUp      = 15 * time.Second // from the API server's return until it has all
-	usualStart   = 10 * time.Second // of an API server; where it takes longer, the machine is so busy that all takes longer
+	usualStart   = 4 * time.Second  // of an API server; where it takes longer, the machine is busy and all takes longer
 	beforeOutage = 10               // containers that were there, half of which end in it
 )
 
