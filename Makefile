@@ -109,7 +109,7 @@ test-api: ## Run the tests against a real kube-apiserver, as root; the first tim
 	@hack/deps.sh $(RUN_DEPS)
 	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
 	@[[ -n "$$KUBEBUILDER_ASSETS" ]] || test/kubernetes/build.sh etcd controlplane
-	@$(RING) -name api -again 3 -- go test -json -race -count=1 -timeout 20m ./test/api/...
+	@$(RING) -name api -v -again 3 -- go test -json -race -count=1 -timeout 20m ./test/api/...
 
 .PHONY: kubernetes
 kubernetes: ## Build Kubernetes and containerd into .cache/kubernetes. PARTS="etcd controlplane" is what test-api needs.
