@@ -17,9 +17,11 @@ import (
 // A pod looks at its clock with its first instruction, and ends. What is known of it can only have been read before: of a
 // process that is gone nobody reads a PID, a cgroup or a namespace.
 func TestFactsAreReadBeforeTheFirstInstruction(t *testing.T) {
-	const pods = 10
-	for range pods {
-		pod := create(t, podOf("clock", "", "adjtimex >/dev/termination-log"))
+	pods := make([]*corev1.Pod, 10)
+	for i := range pods {
+		pods[i] = create(t, podOf("clock", "", "adjtimex >/dev/termination-log"))
+	}
+	for _, pod := range pods {
 		eventually(t, 2*time.Minute, func(ctx context.Context) error { return phaseIs(ctx, pod, corev1.PodSucceeded) })
 		ended := pod.Status.ContainerStatuses[0].State.Terminated
 		clock := podClock(t, ended.Message)
