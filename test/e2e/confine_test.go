@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // capabilities are those that the agent has, by their bits: linux/capability.h.
@@ -94,6 +95,12 @@ func TestTheAgentCanWriteToItsCheckpointOnly(t *testing.T) {
 	if got := onNode(t, node, "sh", "-c", `(echo 1 >"$0") 2>/dev/null && echo true || echo false`, root+"/host/proc/sys/vm/drop_caches"); got != "false\n" {
 		t.Error("/host/proc/sys can be written to")
 	}
+	// What is mounted below /run is as the node has it: propagation excludes that it is read-only. Below /proc it is where
+	// the runtime cannot do better: Debian 12's crun.
+	asOnTheNode := []string{"/host/run/"}
+	if !mountsReadOnlyRecursively(t, node) {
+		asOnTheNode = append(asOnTheNode, "/host/proc/")
+	}
 	// proc_pid_mountinfo(5): the third field is the file system, the fifth where it is mounted, the sixth how.
 	ofNode := map[string]bool{}
 	for line := range strings.Lines(onNode(t, node, "cat", "/proc/1/mountinfo")) {
@@ -102,9 +109,9 @@ func TestTheAgentCanWriteToItsCheckpointOnly(t *testing.T) {
 	var writable []string
 	for line := range strings.Lines(onNode(t, node, "cat", "/proc/"+supervisor+"/mountinfo")) {
 		fields := strings.Fields(line)
-		// What is mounted below /run is as the node has it: propagation excludes that it is read-only.
 		where, how := fields[4], strings.Split(fields[5], ",")
-		if ofNode[fields[2]] && slices.Contains(how, "rw") && !strings.HasPrefix(where, "/host/run/") && where != "/dev/shm" {
+		if ofNode[fields[2]] && slices.Contains(how, "rw") && where != "/dev/shm" &&
+			!slices.ContainsFunc(asOnTheNode, func(dir string) bool { return strings.HasPrefix(where, dir) }) {
 			writable = append(writable, where)
 		}
 	}
@@ -114,4 +121,16 @@ func TestTheAgentCanWriteToItsCheckpointOnly(t *testing.T) {
 	if diff := cmp.Diff(want, writable); diff != "" {
 		t.Errorf("writable mounts of the node's file systems, -want +got:\n%s", diff)
 	}
+}
+
+// mountsReadOnlyRecursively says whether a node's runtime says that it can.
+func mountsReadOnlyRecursively(t *testing.T, name string) bool {
+	t.Helper()
+	var node corev1.Node
+	if err := api.Get(t.Context(), client.ObjectKey{Name: name}, &node); err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(node.Status.RuntimeHandlers, func(h corev1.NodeRuntimeHandler) bool {
+		return h.Features != nil && h.Features.RecursiveReadOnlyMounts != nil && *h.Features.RecursiveReadOnlyMounts
+	})
 }
