@@ -22,10 +22,13 @@ type command struct {
 	ended chan struct{} // closed when it has
 }
 
-// build makes a program of a package and returns its path.
+// build makes a program of a package, once for all tests, and returns its path.
 func build(t *testing.T, pkg string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	binary := filepath.Join(plane.Dir, filepath.Base(pkg))
+	if _, err := os.Stat(binary); err == nil {
+		return binary
+	}
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", binary, pkg)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v: %s", pkg, err, out)

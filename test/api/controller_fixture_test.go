@@ -139,7 +139,7 @@ func newShop(t *testing.T, c client.Client) {
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: shop}},
 		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "default"}},
 	} {
-		if err := c.Create(t.Context(), o); client.IgnoreAlreadyExists(err) != nil {
+		if err := client.IgnoreAlreadyExists(c.Create(t.Context(), o)); err != nil {
 			t.Fatal(err)
 		}
 	}

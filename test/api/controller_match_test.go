@@ -26,7 +26,7 @@ type matchCase struct {
 // matchCases have beside each case that is matched one that is not.
 func matchCases() []matchCase {
 	const hash = "8d777f385d3dfec8815d20f7496026dc"
-	as := func(c *v1alpha1.NodeContainer) {}
+	as := func(*v1alpha1.NodeContainer) {}
 	unclaimed := func(c *v1alpha1.NodeContainer) { c.Spec.Pod = v1alpha1.ContainerPod{} }
 	static := func(c *v1alpha1.NodeContainer) { c.Spec.Pod.UID = hash }
 	ended := func(c *v1alpha1.NodeContainer) {
