@@ -55,17 +55,17 @@ func sandboxesOf(ctx context.Context, uid string, want int) error {
 // addAgentArgument has all agents run with one more argument until the test ends.
 func addAgentArgument(t *testing.T, argument string) {
 	t.Helper()
-	setAgentArguments(t, t.Context(), func(args []string) []string { return append(args, argument) })
+	setAgentArguments(t.Context(), t, func(args []string) []string { return append(args, argument) })
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
-		setAgentArguments(t, ctx, func(args []string) []string {
+		setAgentArguments(ctx, t, func(args []string) []string {
 			return slices.DeleteFunc(args, func(a string) bool { return a == argument })
 		})
 	})
 }
 
-func setAgentArguments(t *testing.T, ctx context.Context, change func([]string) []string) {
+func setAgentArguments(ctx context.Context, t *testing.T, change func([]string) []string) {
 	t.Helper()
 	set, err := agents(ctx)
 	if err != nil {
