@@ -32,14 +32,22 @@ func usualStart(t *testing.T, node string) time.Duration {
 }
 
 // startsAsUsual starts a pod, and fails the test where that takes too long.
-func startsAsUsual(t *testing.T, node string, usual time.Duration, when string) *corev1.Pod {
+func startsAsUsual(t *testing.T, node string, usual time.Duration, when string) {
 	t.Helper()
-	pod, took := startPod(t, node)
-	t.Logf("%s: a pod runs after %v; usual are %v", when, took.Round(time.Millisecond), usual.Round(time.Millisecond))
+	_, took := startPod(t, node)
+	compare(t, []time.Duration{took}, usual, when)
+}
+
+// compare fails the test where pods have started too late, in the median: one of many may have met with a busy machine.
+func compare(t *testing.T, starts []time.Duration, usual time.Duration, when string) {
+	t.Helper()
+	slices.Sort(starts)
+	took := starts[len(starts)/2]
+	t.Logf("%s: %d pods run after %v in the median; usual are %v at most", when, len(starts),
+		took.Round(time.Millisecond), usual.Round(time.Millisecond))
 	if took > usual+patience {
-		t.Errorf("%s: a pod takes %v to start, and usually %v", when, took, usual)
+		t.Errorf("%s: pods take %v to start, and usually %v", when, took, usual)
 	}
-	return pod
 }
 
 // runningAgent is the agent of a node, once it is ready, other than one that was seen before.
