@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"k8s.io/client-go/rest"
 
 	"github.com/containerhook/containerhook/test/api/controlplane"
 	"github.com/containerhook/containerhook/test/machine"
@@ -24,7 +25,7 @@ type node struct {
 	proxy                 *proxy
 	dir, runc, rootfs     string
 	stateRoot, checkpoint string
-	kubeconfig            string // through the proxy
+	kubeconfig, direct    string // paths of kubeconfigs, through the proxy and past it
 }
 
 // made counts nodes and containers, for their names.
@@ -38,7 +39,7 @@ func newNode(t *testing.T, plane *controlplane.ControlPlane) *node {
 	}
 	n := &node{t: t, plane: plane, name: fmt.Sprintf("node-%d", made.Add(1)), dir: dir, runc: filepath.Join(dir, "bin", "runc"),
 		rootfs: filepath.Join(dir, "rootfs"), stateRoot: filepath.Join(dir, "state"), checkpoint: filepath.Join(dir, "checkpoint"),
-		kubeconfig: filepath.Join(dir, "kubeconfig")}
+		kubeconfig: filepath.Join(dir, "kubeconfig"), direct: filepath.Join(dir, "direct.kubeconfig")}
 	t.Cleanup(n.remove)
 	if err := machine.CopyInstalled("runc", n.runc); err != nil {
 		t.Fatal(err)
@@ -54,9 +55,12 @@ func newNode(t *testing.T, plane *controlplane.ControlPlane) *node {
 		t.Fatal(err)
 	}
 	n.proxy = newProxy(t, config)
-	config.Host, config.TLSClientConfig = n.proxy.server.URL, n.proxy.tls()
-	if err := controlplane.WriteKubeconfig(n.kubeconfig, config); err != nil {
-		t.Fatal(err)
+	through := rest.CopyConfig(config)
+	through.Host, through.TLSClientConfig = n.proxy.server.URL, n.proxy.tls()
+	for path, config := range map[string]*rest.Config{n.kubeconfig: through, n.direct: config} {
+		if err := controlplane.WriteKubeconfig(path, config); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return n
 }

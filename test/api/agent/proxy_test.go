@@ -72,15 +72,6 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the agent is gone
 	}
-	var answer *http.Response
-	pass := func() {
-		out := r.Clone(r.Context())
-		out.RequestURI, out.URL.Scheme, out.URL.Host, out.Host = "", p.upstream.Scheme, p.upstream.Host, p.upstream.Host
-		out.Body = io.NopCloser(bytes.NewReader(body))
-		if answer, err = p.transport.RoundTrip(out); err == nil {
-			p.note(r, body, answer.StatusCode)
-		}
-	}
 	p.mu.Lock()
 	var harm fault
 	if p.faults != nil {
@@ -88,17 +79,27 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Unlock()
 	if harm != nil {
-		harm(w, r, pass)
-	} else if pass(); err == nil {
-		maps.Copy(w.Header(), answer.Header)
-		w.WriteHeader(answer.StatusCode)
-		_, _ = io.Copy(w, answer.Body)
-	} else {
+		harm(w, r, func() { p.pass(httptest.NewRecorder(), r, body) })
+		return
+	}
+	p.pass(w, r, body)
+}
+
+// pass asks the API server.
+func (p *proxy) pass(w http.ResponseWriter, r *http.Request, body []byte) {
+	out := r.Clone(r.Context())
+	out.RequestURI, out.URL.Scheme, out.URL.Host, out.Host = "", p.upstream.Scheme, p.upstream.Host, p.upstream.Host
+	out.Body = io.NopCloser(bytes.NewReader(body))
+	answer, err := p.transport.RoundTrip(out)
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
 	}
-	if answer != nil {
-		answer.Body.Close()
-	}
+	defer answer.Body.Close()
+	p.note(r, body, answer.StatusCode)
+	maps.Copy(w.Header(), answer.Header)
+	w.WriteHeader(answer.StatusCode)
+	_, _ = io.Copy(w, answer.Body)
 }
 
 // note keeps a request about a NodeContainer.
