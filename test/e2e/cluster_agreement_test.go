@@ -113,7 +113,7 @@ func objectsSay(ctx context.Context, node string) (map[string]container, error) 
 	}
 	all := map[string]container{}
 	for _, o := range list.Items {
-		if !local && o.Spec.Pod.Namespace == "" {
+		if !local && (o.Spec.Pod.Namespace == "" || o.Spec.Type == v1alpha1.TypeSandbox) {
 			continue // no pod's status tells of it
 		}
 		if _, twice := all[o.Spec.ContainerID]; twice {
