@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -67,23 +68,14 @@ func (b *breaker) count(ctx context.Context) error {
 			unmatched[podMatched.Reason]++
 		}
 	}
-	before := anySuspended(agents.Items)
+	// The API knows better than a controller that may be new whether the breaker is open so far.
+	before := slices.ContainsFunc(agents.Items, func(a v1alpha1.NodeContainerAgent) bool { return a.Spec.SuspendCreates })
 	open := breakerOpens(before, len(list.Items), b.options.MaxObjects)
 	if open != before {
 		log.FromContext(ctx).Info("Breaker changed", "open", open, "objects", len(list.Items), "max", b.options.MaxObjects)
 	}
 	b.metrics.counted(len(list.Items), unmatched, open)
 	return b.tell(ctx, agents.Items, open)
-}
-
-// anySuspended reports whether the breaker is open so far: the API knows it better than a controller that may be new.
-func anySuspended(agents []v1alpha1.NodeContainerAgent) bool {
-	for i := range agents {
-		if agents[i].Spec.SuspendCreates {
-			return true
-		}
-	}
-	return false
 }
 
 // tell sets suspendCreates of every agent that has it otherwise. The agent reads it in the answer to its next write.

@@ -1,6 +1,9 @@
 package controller
 
 import (
+	"context"
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -9,14 +12,11 @@ import (
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
-// Fields by which the cache finds objects.
+// Indexes by which the cache finds objects.
 const (
-	podByUID          = "uid"         // of a pod, and of a mirror pod its hash too
-	podByContainerID  = "containerID" // of its statuses, without the runtime's name
-	containerByPodUID = v1alpha1.FieldPodUID
-	containerByID     = v1alpha1.FieldContainerID
-	containerByNode   = v1alpha1.FieldNodeName
-	stoppedByName     = "stoppedName" // nameOf
+	byKey         = "key" // of pods and of containers: podKeys, containerKeys
+	byNode        = v1alpha1.FieldNodeName
+	byStoppedName = "stoppedName" // nameOf
 )
 
 // indexes are what the reconcilers look objects up by.
@@ -25,40 +25,50 @@ var indexes = []struct {
 	field  string
 	values client.IndexerFunc
 }{
-	{&corev1.Pod{}, podByUID, podValues(uidsOf)},
-	{&corev1.Pod{}, podByContainerID, podValues(containerIDs)},
-	{&v1alpha1.NodeContainer{}, containerByPodUID, containerValue(func(c *v1alpha1.NodeContainer) string { return c.Spec.Pod.UID })},
-	{&v1alpha1.NodeContainer{}, containerByID, containerValue(func(c *v1alpha1.NodeContainer) string { return c.Spec.ContainerID })},
-	{&v1alpha1.NodeContainer{}, containerByNode, containerValue(func(c *v1alpha1.NodeContainer) string { return c.Spec.NodeName })},
-	{&v1alpha1.NodeContainer{}, stoppedByName, containerValue(stoppedName)},
+	{&corev1.Pod{}, byKey, func(o client.Object) []string { return podKeys(o.(*corev1.Pod)) }},
+	{&v1alpha1.NodeContainer{}, byKey, func(o client.Object) []string { return containerKeys(o.(*v1alpha1.NodeContainer)) }},
+	{&v1alpha1.NodeContainer{}, byNode, func(o client.Object) []string { return []string{o.(*v1alpha1.NodeContainer).Spec.NodeName} }},
+	{&v1alpha1.NodeContainer{}, byStoppedName, func(o client.Object) []string { return stoppedNames(o.(*v1alpha1.NodeContainer)) }},
 }
 
-func podValues(of func(*corev1.Pod) []string) client.IndexerFunc {
-	return func(o client.Object) []string { return of(o.(*corev1.Pod)) }
+// podKeys are what a container can know of its pod p, or p of its containers.
+func podKeys(p *corev1.Pod) []string {
+	keys := []string{"name/" + p.Namespace + "/" + p.Name, "uid/" + string(p.UID)}
+	if hash := p.Annotations[configHash]; hash != "" && hash != string(p.UID) {
+		keys = append(keys, "uid/"+hash)
+	}
+	for _, id := range containerIDs(p) {
+		keys = append(keys, "id/"+id)
+	}
+	return keys
 }
 
-func containerValue(of func(*v1alpha1.NodeContainer) string) client.IndexerFunc {
-	return func(o client.Object) []string {
-		if value := of(o.(*v1alpha1.NodeContainer)); value != "" {
-			return []string{value}
-		}
+// containerKeys are those that a pod may have that accounts for c.
+func containerKeys(c *v1alpha1.NodeContainer) []string {
+	keys := []string{"id/" + c.Spec.ContainerID}
+	if c.Spec.Pod.UID != "" {
+		keys = append(keys, "uid/"+c.Spec.Pod.UID)
+	}
+	if c.Spec.Pod.Name != "" {
+		keys = append(keys, "name/"+c.Spec.Pod.Namespace+"/"+c.Spec.Pod.Name)
+	}
+	return keys
+}
+
+func stoppedNames(c *v1alpha1.NodeContainer) []string {
+	if c.Status.State != v1alpha1.StateStopped {
 		return nil
 	}
+	return []string{nameOf(c)}
 }
 
-func stoppedName(c *v1alpha1.NodeContainer) string {
-	if c.Status.State != v1alpha1.StateStopped {
-		return ""
+// containersBy returns the containers that an index has for a value. They are the cache's own.
+func containersBy(ctx context.Context, cached client.Reader, index, value string) ([]v1alpha1.NodeContainer, error) {
+	var list v1alpha1.NodeContainerList
+	if err := cached.List(ctx, &list, client.MatchingFields{index: value}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list containers by %s %q: %w", index, value, err)
 	}
-	return nameOf(c)
-}
-
-func uidsOf(p *corev1.Pod) []string {
-	uids := []string{string(p.UID)}
-	if hash := p.Annotations[configHash]; hash != "" && hash != string(p.UID) {
-		uids = append(uids, hash)
-	}
-	return uids
+	return list.Items, nil
 }
 
 // CacheOptions keep in memory what the policies ask for, and of pods those only that are on a node. What they do not

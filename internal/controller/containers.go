@@ -76,31 +76,17 @@ func next(c *v1alpha1.NodeContainer, found finding, due, now time.Time) time.Dur
 	return 0
 }
 
-// podsOf returns the pods that may account for c: those with its ID, and those that it claims by UID or by name.
+// podsOf returns the pods that may account for c: those that have its ID, and those that it claims by UID or by name.
 func (r *containers) podsOf(ctx context.Context, c *v1alpha1.NodeContainer) ([]corev1.Pod, error) {
 	var pods []corev1.Pod
-	for field, value := range map[string]string{podByContainerID: c.Spec.ContainerID, podByUID: c.Spec.Pod.UID} {
-		if value == "" {
-			continue
-		}
+	for _, key := range containerKeys(c) {
 		var list corev1.PodList
-		if err := r.client.List(ctx, &list, client.MatchingFields{field: value}, client.UnsafeDisableDeepCopy); err != nil {
-			return nil, fmt.Errorf("list pods by %s %q: %w", field, value, err)
+		if err := r.client.List(ctx, &list, client.MatchingFields{byKey: key}, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, fmt.Errorf("list pods by %q: %w", key, err)
 		}
 		pods = append(pods, list.Items...)
 	}
-	if c.Spec.Pod.Name == "" {
-		return pods, nil
-	}
-	var named corev1.Pod
-	err := r.client.Get(ctx, client.ObjectKey{Namespace: c.Spec.Pod.Namespace, Name: c.Spec.Pod.Name}, &named)
-	switch {
-	case apierrors.IsNotFound(err):
-		return pods, nil
-	case err != nil:
-		return nil, fmt.Errorf("get pod of %q: %w", c.Name, err)
-	}
-	return append(pods, named), nil
+	return pods, nil
 }
 
 // tell writes PodMatched, and SpecMatched of a container with a pod, where they changed. What is said of the spec of a
@@ -142,11 +128,11 @@ func (r *containers) deleteExcess(ctx context.Context, c *v1alpha1.NodeContainer
 	if c.Status.State != v1alpha1.StateStopped {
 		return nil
 	}
-	var list v1alpha1.NodeContainerList
-	if err := r.client.List(ctx, &list, client.MatchingFields{stoppedByName: nameOf(c)}, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("list stopped containers of %q: %w", nameOf(c), err)
+	stopped, err := containersBy(ctx, r.client, byStoppedName, nameOf(c))
+	if err != nil {
+		return err
 	}
-	for _, old := range excess(list.Items, r.options.KeepStoppedPerName) {
+	for _, old := range excess(stopped, r.options.KeepStoppedPerName) {
 		if _, err := r.delete(ctx, &old, deletedTooMany); err != nil {
 			return err
 		}

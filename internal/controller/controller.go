@@ -83,9 +83,9 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 		return fmt.Errorf("add controller of containers: %w", err)
 	}
 	err = ctrl.NewControllerManagedBy(mgr).Named("nodes").
-		For(&corev1.Node{}, builder.WithPredicates(comesOrGoes(true))).
+		For(&corev1.Node{}, builder.WithPredicates(comesOrGoes)).
 		Watches(&v1alpha1.NodeContainerAgent{}, &handler.EnqueueRequestForObject{}).
-		Watches(&v1alpha1.NodeContainer{}, nodeOfContainer(), builder.WithPredicates(comesOrGoes(false))).
+		Watches(&v1alpha1.NodeContainer{}, nodeOfContainer(), builder.WithPredicates(comesOrGoes)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 1}).
 		Complete(&nodes{
 			client: cached, live: live, trust: grounds, options: &o, metrics: figures,
@@ -101,13 +101,9 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 // containersOfPod asks for every container that may be of a pod.
 func containersOfPod(cached client.Reader) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
-		pod := o.(*corev1.Pod)
 		var requests []reconcile.Request
-		for _, uid := range uidsOf(pod) {
-			requests = append(requests, requestsFor(ctx, cached, containerByPodUID, uid)...)
-		}
-		for _, id := range containerIDs(pod) {
-			requests = append(requests, requestsFor(ctx, cached, containerByID, id)...)
+		for _, key := range podKeys(o.(*corev1.Pod)) {
+			requests = append(requests, requestsFor(ctx, cached, byKey, key)...)
 		}
 		return requests
 	})
@@ -115,18 +111,18 @@ func containersOfPod(cached client.Reader) handler.EventHandler {
 
 func containersOfNode(cached client.Reader) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
-		return requestsFor(ctx, cached, containerByNode, o.GetName())
+		return requestsFor(ctx, cached, byNode, o.GetName())
 	})
 }
 
-func requestsFor(ctx context.Context, cached client.Reader, field, value string) []reconcile.Request {
-	var list v1alpha1.NodeContainerList
-	if err := cached.List(ctx, &list, client.MatchingFields{field: value}, client.UnsafeDisableDeepCopy); err != nil {
+func requestsFor(ctx context.Context, cached client.Reader, index, value string) []reconcile.Request {
+	list, err := containersBy(ctx, cached, index, value)
+	if err != nil {
 		return nil // the cache is stopping
 	}
 	var requests []reconcile.Request
-	for i := range list.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	for i := range list {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list[i])})
 	}
 	return requests
 }
@@ -147,10 +143,5 @@ func booted() predicate.Predicate {
 	}
 }
 
-// comesOrGoes lets pass what is new, and where goes is true what was deleted.
-func comesOrGoes(goes bool) predicate.Predicate {
-	return predicate.Funcs{
-		UpdateFunc: func(event.UpdateEvent) bool { return false },
-		DeleteFunc: func(event.DeleteEvent) bool { return goes },
-	}
-}
+// comesOrGoes lets pass what is new, and what was deleted.
+var comesOrGoes = predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }}

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,7 +76,7 @@ func privileges(c *v1alpha1.NodeContainer, p *corev1.Pod, asked *corev1.Containe
 	}
 	user, nonRoot := context.RunAsUser, context.RunAsNonRoot
 	if pod := p.Spec.SecurityContext; pod != nil {
-		user, nonRoot = or(user, pod.RunAsUser), or(nonRoot, pod.RunAsNonRoot)
+		user, nonRoot = cmp.Or(user, pod.RunAsUser), cmp.Or(nonRoot, pod.RunAsNonRoot)
 	}
 	if uid := c.Spec.User.UID; uid != nil && (user != nil && *uid != *user || isTrue(nonRoot) && *uid == 0) {
 		differences = append(differences, fmt.Sprintf("its user is %d", *uid))
@@ -122,17 +123,7 @@ func containerOf(c *v1alpha1.NodeContainer, p *corev1.Pod) *corev1.Container {
 	for _, e := range p.Spec.EphemeralContainers {
 		all = append(all, corev1.Container(e.EphemeralContainerCommon))
 	}
-	if i := slices.IndexFunc(all, func(asked corev1.Container) bool { return asked.Name == name }); i >= 0 {
-		return &all[i]
-	}
-	return nil
+	return find(all, func(asked *corev1.Container) bool { return asked.Name == name })
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }
-
-func or[T any](p, otherwise *T) *T {
-	if p != nil {
-		return p
-	}
-	return otherwise
-}

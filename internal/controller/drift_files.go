@@ -23,13 +23,13 @@ func mountedPaths(c *v1alpha1.NodeContainer, p *corev1.Pod, asked *corev1.Contai
 		if m.Source == "" || engineFile.MatchString(m.Source) {
 			continue
 		}
-		i := slices.IndexFunc(asked.VolumeMounts, func(vm corev1.VolumeMount) bool {
+		vm := find(asked.VolumeMounts, func(vm *corev1.VolumeMount) bool {
 			return strings.TrimRight(vm.MountPath, "/") == strings.TrimRight(m.Destination, "/")
 		})
 		switch {
-		case i < 0 || !comesFrom(m.Source, asked.VolumeMounts[i], c.Spec.Pod.UID, p):
+		case vm == nil || !comesFrom(m.Source, vm, c.Spec.Pod.UID, p):
 			differences = append(differences, fmt.Sprintf("%s is the node's %s", m.Destination, m.Source))
-		case asked.VolumeMounts[i].ReadOnly && !m.ReadOnly:
+		case vm.ReadOnly && !m.ReadOnly:
 			differences = append(differences, m.Destination+" is writable")
 		}
 	}
@@ -42,12 +42,11 @@ var engineFile = regexp.MustCompile(`/[0-9a-f]{64}/(resolv\.conf|hostname|hosts|
 
 // comesFrom reports whether source, a path on the node, can be a mount's volume. The kubelet keeps volumes and subpaths
 // below a directory of the pod; images are the engine's, wherever it keeps them.
-func comesFrom(source string, vm corev1.VolumeMount, podUID string, p *corev1.Pod) bool {
-	i := slices.IndexFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == vm.Name })
-	if i < 0 {
+func comesFrom(source string, vm *corev1.VolumeMount, podUID string, p *corev1.Pod) bool {
+	v := find(p.Spec.Volumes, func(v *corev1.Volume) bool { return v.Name == vm.Name })
+	if v == nil {
 		return false
 	}
-	v := p.Spec.Volumes[i]
 	ofPod := slices.Contains(strings.Split(source, "/"), cmp.Or(podUID, string(p.UID)))
 	if v.HostPath == nil {
 		return v.Image != nil || ofPod
@@ -129,12 +128,7 @@ func reference(name string) string {
 
 // statusOf returns the status of c in p: nil where it has none.
 func statusOf(c *v1alpha1.NodeContainer, p *corev1.Pod) *corev1.ContainerStatus {
-	all := statuses(p)
-	i := slices.IndexFunc(all, func(s corev1.ContainerStatus) bool {
+	return find(statuses(p), func(s *corev1.ContainerStatus) bool {
 		return strings.HasSuffix(s.ContainerID, "://"+c.Spec.ContainerID)
 	})
-	if i < 0 {
-		return nil
-	}
-	return &all[i]
 }

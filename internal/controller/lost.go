@@ -104,7 +104,7 @@ func (r *nodes) markAgent(ctx context.Context, agent *v1alpha1.NodeContainerAgen
 // markContainers writes found to Observed of those of the node's containers that live and have it otherwise. It returns
 // how many it wrote, and when to go on where there were too many for now.
 func (r *nodes) markContainers(ctx context.Context, node string, from metav1.ConditionStatus, found finding, now time.Time) (int, time.Duration, error) {
-	all, err := r.containersOf(ctx, node)
+	all, err := containersBy(ctx, r.client, byNode, node)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -111,10 +111,11 @@ func bornAt(c *v1alpha1.NodeContainer) time.Time {
 	return c.CreationTimestamp.Time
 }
 
-func find(pods []corev1.Pod, is func(*corev1.Pod) bool) *corev1.Pod {
-	for i := range pods {
-		if is(&pods[i]) {
-			return &pods[i]
+// find returns the first that is: nil where none is.
+func find[T any](all []T, is func(*T) bool) *T {
+	for i := range all {
+		if is(&all[i]) {
+			return &all[i]
 		}
 	}
 	return nil

@@ -76,16 +76,6 @@ func (r *nodes) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 	return r.listen(ctx, agent, seen, now)
 }
 
-// containersOf returns the containers of a node. They are the cache's own.
-func (r *nodes) containersOf(ctx context.Context, node string) ([]v1alpha1.NodeContainer, error) {
-	var list v1alpha1.NodeContainerList
-	err := r.client.List(ctx, &list, client.MatchingFields{containerByNode: node}, client.UnsafeDisableDeepCopy)
-	if err != nil {
-		return nil, fmt.Errorf("list containers of node %q: %w", node, err)
-	}
-	return list.Items, nil
-}
-
 // heartbeatOf is zero where there is no agent, or none that wrote its status yet.
 func heartbeatOf(agent *v1alpha1.NodeContainerAgent) time.Time {
 	if agent == nil || agent.Status.HeartbeatTime == nil {

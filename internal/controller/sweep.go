@@ -27,7 +27,7 @@ func (s sight) goneFor(now time.Time) time.Duration {
 // sweep deletes everything of a node that is gone for good. The garbage collector does so too, by the owner, but slowly:
 // it has the whole cluster to do. agent is nil where the node has none.
 func (r *nodes) sweep(ctx context.Context, node string, agent *v1alpha1.NodeContainerAgent, seen sight, now time.Time) (ctrl.Result, error) {
-	left, err := r.containersOf(ctx, node)
+	left, err := containersBy(ctx, r.client, byNode, node)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -42,7 +42,11 @@ func (r *nodes) sweep(ctx context.Context, node string, agent *v1alpha1.NodeCont
 		log.FromContext(ctx).Info("Kept the containers of a node that is gone", "node", node, "doubt", doubt.Error())
 		return ctrl.Result{RequeueAfter: retryDistrust}, nil
 	}
-	return ctrl.Result{}, r.deleteNode(ctx, node, agent, len(left))
+	if err := r.deleteNode(ctx, node, agent, len(left)); err != nil {
+		return ctrl.Result{}, err
+	}
+	delete(r.known, node) // what the cache still has for a while is not deleted once more
+	return ctrl.Result{}, nil
 }
 
 // isGone asks the API server itself for the Node. It returns nil where there is surely none.
