@@ -43,8 +43,8 @@ func compare(t *testing.T, starts []time.Duration, usual time.Duration, when str
 	t.Helper()
 	slices.Sort(starts)
 	took := starts[len(starts)/2]
-	t.Logf("%s: %d pods run after %v in the median; usual are %v at most", when, len(starts),
-		took.Round(time.Millisecond), usual.Round(time.Millisecond))
+	t.Logf("%s: a pod runs after %v, the median of %d; usual are %v at most", when, took.Round(time.Millisecond),
+		len(starts), usual.Round(time.Millisecond))
 	if took > usual+patience {
 		t.Errorf("%s: pods take %v to start, and usually %v", when, took, usual)
 	}
