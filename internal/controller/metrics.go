@@ -41,6 +41,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	for _, reason := range []string{deletedTTL, deletedUnmatchedTTL, deletedPodGone, deletedTooMany, deletedNodeGone} {
 		m.deleted.WithLabelValues(reason) // there from the beginning: a rate needs the zero
 	}
+	m.counted(0, nil, false) // so are these, also of a controller that does not lead
 	return m, nil
 }
 
