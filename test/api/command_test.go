@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -46,13 +47,20 @@ func startCommand(t *testing.T, binary string, config *rest.Config, args ...stri
 	c := &command{ended: make(chan struct{})}
 	c.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), binary, append(args, "--kubeconfig="+kubeconfig)...)
 	c.cmd.Stdout, c.cmd.Stderr = &c.said, &c.said
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also where the test's process is killed
+	started := make(chan error)
 	go func() {
 		defer close(c.ended)
-		_ = c.cmd.Wait() // its state says how it ended
+		runtime.LockOSThread() // the kernel takes the end of the thread that forked for the end of the parent
+		err := c.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = c.cmd.Wait() // its state says how it ended
+		}
 	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		c.end(syscall.SIGKILL)
 		if t.Failed() {
