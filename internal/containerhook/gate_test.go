@@ -31,7 +31,7 @@ func socketGate(t *testing.T) (g *gate, kernel *os.File) {
 		t.Fatal(err)
 	}
 	return &gate{deadline: time.Second, lastFD: 1 << 20, metrics: newMetrics(prometheus.NewRegistry()), conn: conn,
-		group: &fanotify.NotifyFD{Fd: ends[0], File: ours, Rd: rawReader(ends[0])}}, kernel
+		group: &fanotify.NotifyFD{Fd: ends[0], File: ours}}, kernel
 }
 
 // eventFD is a descriptor as an event brings one.
