@@ -89,8 +89,8 @@ demo: cluster-parts ## As root: a cluster with the chart and some containers, un
 ##@ Test
 
 .PHONY: test
-test: ## Run every ring: verify, test-unit, test-chart, test-kernel, test-api (root).
-	@hack/test.sh verify test-unit test-chart test-kernel test-api
+test: ## Run every ring: verify, unit, chart, kernel, api, e2e; as root.
+	@hack/test.sh verify test-unit test-chart test-kernel test-api test-e2e
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests; no root.
