@@ -64,7 +64,8 @@ func agreement(ctx context.Context, node string) error {
 	if len(agent.Status.ContainerStatuses) == 0 || agent.Status.ContainerStatuses[0].State.Running == nil {
 		return fmt.Errorf("agent %s does not run", agent.Name)
 	}
-	began := agent.Status.ContainerStatuses[0].State.Running.StartedAt.Time
+	// A status tells whole seconds: the one before, and its end, may be of the same one.
+	began := agent.Status.ContainerStatuses[0].State.Running.StartedAt.Add(time.Second)
 	pods, err := podsOn(ctx, node)
 	if err != nil {
 		return err
