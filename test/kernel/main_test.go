@@ -44,6 +44,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(runDir)
+	machine.EraseOnInterrupt(runDir, idPrefix())
 	agentBinary, probeBinary = filepath.Join(runDir, "agent"), filepath.Join(runDir, "probe")
 	for output, pkg := range map[string]string{agentBinary: "../../cmd/agent", probeBinary: "./probe"} {
 		build := exec.Command("go", "build", "-o", output, pkg)

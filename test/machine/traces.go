@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"bytes"
 	"fmt"
 	"io/fs"
 	"os"
@@ -35,11 +34,9 @@ func Traces(name, idPrefix string) []string {
 			}
 		}
 	}
-	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, file := range commands {
-		if command, _ := os.ReadFile(file); bytes.Contains(command, []byte(name)) {
-			found = append(found, fmt.Sprintf("process %s %q", filepath.Base(filepath.Dir(file)), command))
-		}
+	for _, pid := range called(name) {
+		command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		found = append(found, fmt.Sprintf("process %d %q", pid, command))
 	}
 	return found
 }

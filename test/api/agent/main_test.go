@@ -56,6 +56,7 @@ func prepare(ctx context.Context) (stop func(), err error) {
 	if runDir, err = os.MkdirTemp("", "containerhook-test-"); err != nil {
 		return func() {}, err
 	}
+	machine.EraseOnInterrupt(runDir, idPrefix())
 	stop = func() { os.RemoveAll(runDir) }
 	agentBinary, probeBinary = filepath.Join(runDir, "agent"), filepath.Join(runDir, "probe")
 	for output, pkg := range map[string]string{agentBinary: "../../../cmd/agent", probeBinary: "../../kernel/probe"} {
