@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -17,17 +16,9 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-)
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+	"github.com/containerhook/containerhook/test/machine"
+)
 
 // scrape gets the metrics, and returns the status code and what they are.
 func scrape(t *testing.T, address, token string) (int, string, error) {
@@ -75,7 +66,7 @@ func TestOneControllerWorksAtATime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		address := freeAddress(t)
+		address := machine.FreeAddress(t)
 		return startCommand(t, binary, rights, "--leader-elect-namespace="+system, "--health-probe-bind-address=0",
 			"--metrics-bind-address="+address), address
 	}
@@ -130,7 +121,7 @@ func TestTheMetricsOfTheControllerAreForWhomRBACAllows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := machine.FreeAddress(t)
 	startCommand(t, build(t, "../../cmd/controller"), rights, "--leader-elect=false", "--health-probe-bind-address=0",
 		"--metrics-bind-address="+address)
 	eventually(t, time.Minute, func() error { _, _, err := scrape(t, address, ""); return err })

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -43,7 +42,7 @@ type agent struct {
 func (n *node) startAgent(args ...string) *agent {
 	n.t.Helper()
 	a := &agent{t: n.t, told: map[string][]v1alpha1.NodeContainer{}, pause: make(chan bool, 1),
-		health: freeAddress(n.t), scrape: freeAddress(n.t)}
+		health: machine.FreeAddress(n.t), scrape: machine.FreeAddress(n.t)}
 	a.changed = sync.NewCond(&a.mu)
 	a.cmd = machine.InPod(agentBinary, append([]string{"--standalone", "-o", "json", "--host-root", hostDir, "--default-runtimes=false",
 		"--runtime-path", strings.Join([]string{n.runc, n.crun, n.conmon, n.marked}, ","), "--state-root", n.stateRoot, "-v", "1",
@@ -244,13 +243,3 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 
 // lastOf is as much of a log as anybody reads.
 func lastOf(log string) string { return log[max(0, len(log)-4000):] }
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}

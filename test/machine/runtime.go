@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -70,4 +72,15 @@ func WriteSpec(bundle string, s *specs.Spec) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(bundle, "config.json"), raw, 0o644)
+}
+
+// FreeAddress is an address on loopback at which nobody listens now.
+func FreeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os/exec"
 	"slices"
@@ -28,7 +27,7 @@ type agent struct {
 // startAgent starts the node's agent and waits until it is ready. It ends with the test.
 func (n *node) startAgent(args ...string) *agent {
 	n.t.Helper()
-	a := &agent{n: n, health: freeAddress(n.t)}
+	a := &agent{n: n, health: machine.FreeAddress(n.t)}
 	a.cmd = machine.InPod(agentBinary, slices.Concat([]string{"--kubeconfig", n.kubeconfig, "--node-name", n.name,
 		"--host-root", machine.HostDir, "--default-runtimes=false", "--runtime-path", n.runc, "--state-root", n.stateRoot,
 		"--state-dir", n.checkpoint, "--health-bind-address", a.health, "--metrics-bind-address", "0",
@@ -107,16 +106,6 @@ func after(then time.Time) error {
 		return fmt.Errorf("%v are left", left)
 	}
 	return nil
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // logBuffer is what an agent says.
