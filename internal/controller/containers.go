@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/drift"
 )
 
 // quietFor is how long nothing is written of a container that no pod's status has yet: most have it by then.
@@ -99,7 +101,7 @@ func (r *containers) tell(ctx context.Context, c *v1alpha1.NodeContainer, found 
 	var judged finding
 	switch {
 	case pod != nil && (before == nil || c.Status.State != v1alpha1.StateStopped):
-		judged = drift(c, pod)
+		judged = compare(c, pod)
 	case before != nil:
 		judged = finding{before.Status, before.Reason, before.Message}
 	}
@@ -112,6 +114,15 @@ func (r *containers) tell(ctx context.Context, c *v1alpha1.NodeContainer, found 
 		return nil
 	}
 	return applyStatus(ctx, r.client, c, ownerOfMatch, status)
+}
+
+// compare says whether c has what p, its pod, asked for, and no more.
+func compare(c *v1alpha1.NodeContainer, p *corev1.Pod) finding {
+	differences := drift.Differences(c, p)
+	if len(differences) == 0 {
+		return finding{status: metav1.ConditionTrue, reason: v1alpha1.ReasonAsRequested}
+	}
+	return finding{metav1.ConditionFalse, v1alpha1.ReasonDiffers, strings.Join(differences, "; ")}
 }
 
 // endUnseen says that c ended with an earlier boot of its node. It is retired as any other that stopped.

@@ -4,7 +4,6 @@
 // Each policy is a file, and decides in a pure function:
 //
 //	match.go    PodMatched: which pod accounts for a container
-//	drift.go    SpecMatched: what a container has that its pod did not ask for
 //	retire.go   when the object of a stopped container goes
 //	reboot.go   which containers ended with an earlier boot of their node
 //	sweep.go    when a node is gone, and all of its objects with it
@@ -12,7 +11,8 @@
 //	breaker.go  when there are too many objects for agents to make more
 //	trust.go    when nothing may be deleted
 //
-// containers.go and nodes.go act on what they decide: one reconciler for each NodeContainer, one for each node.
+// Package drift says what a container has that its pod did not ask for: SpecMatched. containers.go and nodes.go act on
+// what all of them decide: one reconciler for each NodeContainer, one for each node.
 //
 // What is not known is kept. A container that runs is never deleted, whatever became of its pod or agent, unless its
 // node is gone.

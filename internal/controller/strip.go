@@ -5,6 +5,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/drift"
 )
 
 func stripNode(n *corev1.Node) {
@@ -51,40 +52,12 @@ func stripPod(p *corev1.Pod) {
 	if mirror {
 		p.Annotations = map[string]string{configHash: hash}
 	}
-	spec, status := p.Spec, p.Status
-	p.Spec = corev1.PodSpec{
-		NodeName: spec.NodeName, HostNetwork: spec.HostNetwork, HostPID: spec.HostPID, HostIPC: spec.HostIPC,
-		HostUsers: spec.HostUsers, InitContainers: stripped(spec.InitContainers), Containers: stripped(spec.Containers),
-	}
-	if s := spec.SecurityContext; s != nil {
-		p.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: s.RunAsUser, RunAsNonRoot: s.RunAsNonRoot}
-	}
-	for _, e := range spec.EphemeralContainers {
-		common := corev1.EphemeralContainerCommon(strippedContainer(corev1.Container(e.EphemeralContainerCommon)))
-		p.Spec.EphemeralContainers = append(p.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: common})
-	}
-	for _, v := range spec.Volumes {
-		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: v.Name, VolumeSource: corev1.VolumeSource{HostPath: v.HostPath, Image: v.Image}})
-	}
+	p.Spec = drift.Asked(&p.Spec)
+	status := p.Status
 	p.Status = corev1.PodStatus{
 		InitContainerStatuses:      strippedStatuses(status.InitContainerStatuses),
 		ContainerStatuses:          strippedStatuses(status.ContainerStatuses),
 		EphemeralContainerStatuses: strippedStatuses(status.EphemeralContainerStatuses),
-	}
-}
-
-func stripped(containers []corev1.Container) []corev1.Container {
-	var kept []corev1.Container
-	for _, c := range containers {
-		kept = append(kept, strippedContainer(c))
-	}
-	return kept
-}
-
-func strippedContainer(c corev1.Container) corev1.Container {
-	return corev1.Container{
-		Name: c.Name, Image: c.Image, SecurityContext: c.SecurityContext, VolumeMounts: c.VolumeMounts,
-		Resources: corev1.ResourceRequirements{Limits: extended(c.Resources.Limits), Claims: c.Resources.Claims},
 	}
 }
 

@@ -44,7 +44,8 @@ var layers = map[string]struct{ ours, never []string }{
 	"internal/object":        {ours: []string{"api/v1alpha1", "internal/hook"}, never: slices.Concat(clients, kernel)},
 	"internal/printer":       {ours: []string{"api/v1alpha1"}, never: slices.Concat(clients, kernel)},
 	"internal/agent":         {ours: []string{"api/v1alpha1", "internal/hook", "internal/object"}, never: kernel},
-	"internal/controller":    {ours: []string{"api/v1alpha1", appliedTypes, appliedSchema}, never: kernel},
+	"internal/drift":         {ours: []string{"api/v1alpha1"}, never: slices.Concat(clients, kernel)},
+	"internal/controller":    {ours: []string{"api/v1alpha1", appliedTypes, appliedSchema, "internal/drift"}, never: kernel},
 }
 
 func TestEveryPackageKeepsToItsLayer(t *testing.T) {

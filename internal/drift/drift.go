@@ -1,4 +1,5 @@
-package controller
+// Package drift compares what a container has with what its pod asked for. It is pure: no cluster, no clock.
+package drift
 
 import (
 	"cmp"
@@ -7,16 +8,15 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
-// maxDifferences is how many differences a condition names; that there are more tells enough.
+// maxDifferences is how many differences are named; that there are more tells enough.
 const maxDifferences = 8
 
-// drift says whether c has more than p, its pod, asked for. What a pod leaves open is the engine's to choose.
-func drift(c *v1alpha1.NodeContainer, p *corev1.Pod) finding {
+// Differences names what c has and p, its pod, did not ask for. What a pod leaves open is the engine's to choose.
+func Differences(c *v1alpha1.NodeContainer, p *corev1.Pod) []string {
 	differences := hostNamespaces(c, p)
 	if c.Spec.Type == v1alpha1.TypeContainer {
 		asked := containerOf(c, p)
@@ -26,13 +26,10 @@ func drift(c *v1alpha1.NodeContainer, p *corev1.Pod) finding {
 			differences = slices.Concat(differences, privileges(c, p, asked), mountedPaths(c, p, asked), image(c, p, asked))
 		}
 	}
-	if len(differences) == 0 {
-		return finding{status: metav1.ConditionTrue, reason: v1alpha1.ReasonAsRequested}
-	}
 	if more := len(differences) - maxDifferences; more > 0 {
 		differences = append(differences[:maxDifferences:maxDifferences], fmt.Sprintf("and %d more", more))
 	}
-	return finding{metav1.ConditionFalse, v1alpha1.ReasonDiffers, strings.Join(differences, "; ")}
+	return differences
 }
 
 // hostNamespaces are those of the node that c shares and p did not ask for. A pod in the node's network has its UTS
@@ -124,6 +121,22 @@ func containerOf(c *v1alpha1.NodeContainer, p *corev1.Pod) *corev1.Container {
 		all = append(all, corev1.Container(e.EphemeralContainerCommon))
 	}
 	return find(all, func(asked *corev1.Container) bool { return asked.Name == name })
+}
+
+// statusOf returns the status of c in p: nil where it has none.
+func statusOf(c *v1alpha1.NodeContainer, p *corev1.Pod) *corev1.ContainerStatus {
+	all := slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses)
+	return find(all, func(s *corev1.ContainerStatus) bool {
+		return strings.HasSuffix(s.ContainerID, "://"+c.Spec.ContainerID)
+	})
+}
+
+// find returns the first that is: nil where none is.
+func find[T any](all []T, is func(*T) bool) *T {
+	if i := slices.IndexFunc(all, func(t T) bool { return is(&t) }); i >= 0 {
+		return &all[i]
+	}
+	return nil
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }

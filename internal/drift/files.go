@@ -1,4 +1,4 @@
-package controller
+package drift
 
 import (
 	"cmp"
@@ -124,11 +124,4 @@ func reference(name string) string {
 		return name + "@" + digest
 	}
 	return name + ":" + tag
-}
-
-// statusOf returns the status of c in p: nil where it has none.
-func statusOf(c *v1alpha1.NodeContainer, p *corev1.Pod) *corev1.ContainerStatus {
-	return find(statuses(p), func(s *corev1.ContainerStatus) bool {
-		return strings.HasSuffix(s.ContainerID, "://"+c.Spec.ContainerID)
-	})
 }

@@ -1,4 +1,4 @@
-package controller
+package drift
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 )
 
 // Each difference is named, and is none where the pod asked for it.
-func TestDriftNamesWhatWasNotAskedFor(t *testing.T) {
+func TestDifferencesAreWhatWasNotAskedFor(t *testing.T) {
 	yes, root, user := true, int64(0), int64(1000)
 	runs := func(change func(*v1alpha1.NodeContainer)) func(*v1alpha1.NodeContainer) { return change }
 	asks := func(s corev1.SecurityContext) func(*corev1.Pod) {
@@ -129,7 +129,7 @@ func TestDriftNamesWhatWasNotAskedFor(t *testing.T) {
 		{"an image without a name", hasImage("sha256:aa"), nothing, ""},
 
 		{"a container that the pod does not have", runs(func(c *v1alpha1.NodeContainer) { c.Spec.Pod.Container = "miner" }), nothing, `the pod has no container "miner"`},
-		{"a container without a claim", claims(v1alpha1.ContainerPod{}), nothing, ""},
+		{"a container without a claim", runs(func(c *v1alpha1.NodeContainer) { c.Spec.Pod = v1alpha1.ContainerPod{} }), nothing, ""},
 		{"an init container", runs(func(c *v1alpha1.NodeContainer) { c.Spec.Pod.Container = "setup" }), func(p *corev1.Pod) {
 			p.Spec.InitContainers = []corev1.Container{{Name: "setup", Image: "nginx:1.29"}}
 		}, ""},
@@ -141,30 +141,55 @@ func TestDriftNamesWhatWasNotAskedFor(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c, p := container(test.c), web(test.p)
-			got := drift(c, p)
-			want := finding{metav1.ConditionTrue, v1alpha1.ReasonAsRequested, ""}
-			if test.want != "" {
-				want = finding{metav1.ConditionFalse, v1alpha1.ReasonDiffers, test.want}
+			if got := strings.Join(Differences(c, p), "; "); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
 			}
-			if got != want {
-				t.Errorf("got %+v, want %+v", got, want)
-			}
-			stripContainer(c)
-			stripPod(p)
-			if stripped := drift(c, p); stripped != got {
-				t.Errorf("of what the cache keeps it is %+v, of everything %+v", stripped, got)
+			p.Spec = Asked(&p.Spec)
+			if got := strings.Join(Differences(c, p), "; "); got != test.want {
+				t.Errorf("of what a cache keeps %q, want %q", got, test.want)
 			}
 		})
 	}
 }
 
-func TestDriftNamesAFewDifferencesAndCountsTheRest(t *testing.T) {
+func TestAFewDifferencesAreNamedAndTheRestIsCounted(t *testing.T) {
 	c := container(func(c *v1alpha1.NodeContainer) {
 		for i := range 20 {
 			c.Spec.Mounts = append(c.Spec.Mounts, v1alpha1.ContainerMount{Destination: fmt.Sprintf("/m%d", i), Source: "/etc"})
 		}
 	})
-	if got := drift(c, web()).message; strings.Count(got, ";") != 8 || !strings.HasSuffix(got, "; and 12 more") {
+	if got := Differences(c, web()); len(got) != 9 || got[8] != "and 12 more" {
 		t.Errorf("got %q", got)
 	}
+}
+
+const webUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+// container is a running container "main" of the pod default/web, as an agent tells it.
+func container(change func(*v1alpha1.NodeContainer)) *v1alpha1.NodeContainer {
+	uid := int64(1000)
+	c := &v1alpha1.NodeContainer{Spec: v1alpha1.NodeContainerSpec{
+		ContainerID: "c1", Type: v1alpha1.TypeContainer,
+		Pod:          v1alpha1.ContainerPod{Namespace: "default", Name: "web", UID: webUID, Container: "main"},
+		Image:        v1alpha1.ContainerImage{Name: "docker.io/library/nginx:1.29"},
+		User:         v1alpha1.ContainerUser{UID: &uid, GID: &uid},
+		Capabilities: []string{"CHOWN", "KILL"},
+	}}
+	change(c)
+	return c
+}
+
+// web is the pod of that container, which runs in it.
+func web(changes ...func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: webUID},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "nginx:1.29"}}},
+		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{
+			{Name: "main", ContainerID: "containerd://c1", Image: "docker.io/library/nginx:1.29"},
+		}},
+	}
+	for _, change := range changes {
+		change(p)
+	}
+	return p
 }

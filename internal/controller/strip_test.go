@@ -1,0 +1,32 @@
+package controller
+
+import (
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/drift"
+)
+
+// What is judged of a container and its pod as the cache keeps them is what is judged of them as they are.
+func TestTheCacheKeepsWhatDriftReads(t *testing.T) {
+	root, yes := int64(0), true
+	c := container(func(c *v1alpha1.NodeContainer) {
+		c.Spec.Security.Privileged, c.Spec.User.UID, c.Spec.Image.Name = true, &root, "docker.io/library/redis:7"
+		c.Spec.Capabilities = []string{"SYS_ADMIN"}
+		c.Spec.Mounts = []v1alpha1.ContainerMount{{Destination: "/h", Source: "/etc"}}
+		c.Status.HostNamespaces = []v1alpha1.NamespaceType{v1alpha1.NamespacePID}
+	})
+	p := web(func(p *corev1.Pod) {
+		p.Spec.HostUsers = new(bool)
+		p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{RunAsNonRoot: &yes, ReadOnlyRootFilesystem: &yes}
+	})
+	whole := drift.Differences(c, p)
+	stripContainer(c)
+	stripPod(p)
+	if kept := drift.Differences(c, p); len(whole) != 8 || !slices.Equal(kept, whole) {
+		t.Errorf("of what the cache keeps it is %q, of everything %q", kept, whole)
+	}
+}
