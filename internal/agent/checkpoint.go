@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,15 +87,16 @@ func (c *Checkpoint) Load() ([]hook.Container, error) {
 func (c *Checkpoint) Save() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	members, changes := c.set.snapshot()
-	if changes == c.saved {
+	members, changes, err := c.set.encoded()
+	if err == nil && changes == c.saved {
 		return nil
 	}
-	raw, err := json.Marshal(content{checkpointVersion, c.set.options.NodeName, c.set.options.BootID, members})
-	if err != nil {
+	raw, headErr := json.Marshal(content{checkpointVersion, c.set.options.NodeName, c.set.options.BootID, []*member{}})
+	if err = errors.Join(err, headErr); err != nil {
 		return fmt.Errorf("encode the checkpoint: %w", err)
 	}
-	if err := replace(c.path, raw); err != nil {
+	raw = append(raw[:len(raw)-len("]}")], bytes.Join(members, []byte(","))...)
+	if err := replace(c.path, append(raw, "]}"...)); err != nil {
 		return fmt.Errorf("write the checkpoint: %w", err)
 	}
 	c.saved = changes
@@ -128,16 +130,22 @@ func replace(path string, raw []byte) error {
 	return os.Rename(next, path)
 }
 
-// snapshot returns copies of all members, and how much had changed by then.
-func (s *Set) snapshot() ([]*member, int) {
+// encoded returns all members in JSON, and how much had changed by then. Of a full Set of which one member has changed one
+// is encoded: a checkpoint is written before each create.
+func (s *Set) encoded() ([][]byte, int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*member, 0, len(s.members))
+	all := make([][]byte, 0, len(s.members))
 	for _, m := range s.members {
-		kept := *m
-		all = append(all, &kept)
+		if m.raw == nil {
+			var err error
+			if m.raw, err = json.Marshal(m); err != nil {
+				return nil, 0, err
+			}
+		}
+		all = append(all, m.raw)
 	}
-	return all, s.changes
+	return all, s.changes, nil
 }
 
 // restore adds a member of a checkpoint. A sandbox that was hidden is told of where sandboxes are asked for now; one that

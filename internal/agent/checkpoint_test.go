@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/containerhook/containerhook/internal/hook"
 	"github.com/containerhook/containerhook/internal/hook/hooktest"
@@ -19,12 +20,20 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 		e := eventValue(t, strings.ReplaceAll(words, "containerd-pod", hooktest.Configs(t)[0]))
 		set.Apply(*e)
 	}
-	object, _ := set.Apply(*eventValue(t, "a Running pid=7 start=1"))
-	set.created(object.Name, true)
-	set.settled(object)
-	if err := newCheckpoint(t, set, dir).Save(); err != nil {
-		t.Fatal(err)
+	checkpoint := newCheckpoint(t, set, dir)
+	save := func() {
+		t.Helper()
+		if err := checkpoint.Save(); err != nil {
+			t.Fatal(err)
+		}
 	}
+	save() // each change after this must get into the next
+	object, _ := set.Apply(*eventValue(t, "a Running pid=7 start=1"))
+	save()
+	set.created(object.Name, true)
+	save()
+	set.settled(object)
+	save()
 
 	next := NewSet(testOptions())
 	known, err := newCheckpoint(t, next, dir).Load()
@@ -36,7 +45,7 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 			t.Errorf("%+v, want %+v", c, want)
 		}
 	}
-	if diff := cmp.Diff(set.members, next.members); diff != "" {
+	if diff := cmp.Diff(set.members, next.members, cmpopts.IgnoreUnexported(member{})); diff != "" {
 		t.Errorf("(-saved +loaded):\n%s", diff)
 	}
 	if diff := cmp.Diff(set.unsettled(), next.unsettled()); diff != "" || len(next.unsettled()) != 1 {

@@ -21,7 +21,7 @@ func (s *Set) created(name string, yes bool) {
 	defer s.mu.Unlock()
 	if m, ok := s.members[s.names[name]]; ok {
 		m.Created = yes
-		s.changes++
+		s.note(m)
 	}
 }
 
@@ -31,7 +31,7 @@ func (s *Set) settled(written *v1alpha1.NodeContainer) {
 	defer s.mu.Unlock()
 	if m, ok := s.members[s.names[written.Name]]; ok && m.Object == written {
 		m.Settled = true
-		s.changes++
+		s.note(m)
 	}
 }
 

@@ -45,6 +45,8 @@ type member struct {
 	Hidden    bool        // a sandbox that nobody asked for: kept so that its later events are known as a sandbox's
 	Created   bool        // the API has an object of its name
 	Settled   bool        // the API has the object as it is here
+
+	raw []byte // all of this in JSON; nil since the last change
 }
 
 // NewSet returns an empty Set.
@@ -79,7 +81,7 @@ func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
 	}
 	next := *m.Object
 	next.Status = object.Next(m.Object, &e, m.Source, cmp.Or(m.Problem, e.Problem), &s.options.Options)
-	m.Container = e.Container
+	m.Container, m.raw = e.Container, nil
 
 	changed := !known || !equality.Semantic.DeepEqual(m.Object.Status, next.Status)
 	if changed {
@@ -97,6 +99,12 @@ func (s *Set) add(key hook.Key, m *member) {
 	if !m.Hidden {
 		s.names[m.Object.Name] = key
 	}
+	s.note(m)
+}
+
+// note has the next checkpoint hold m as it is now.
+func (s *Set) note(m *member) {
+	m.raw = nil
 	s.changes++
 }
 
