@@ -15,6 +15,19 @@ func (s *Set) find(name string) (member, bool) {
 	return *m, true
 }
 
+// begin reports, once, that nobody was asked yet to write the object with a name. What changes while it is created waits
+// for its status.
+func (s *Set) begin(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.members[s.names[name]]
+	if !ok || m.begun || m.Created {
+		return false
+	}
+	m.begun = true
+	return true
+}
+
 // created notes whether the API has an object of that name.
 func (s *Set) created(name string, yes bool) {
 	s.mu.Lock()
@@ -35,13 +48,14 @@ func (s *Set) settled(written *v1alpha1.NodeContainer) {
 	}
 }
 
-// unsettled returns the names of the objects that the API does not have as they are here.
+// unsettled returns the names of the objects that the API does not have as they are here, to be written.
 func (s *Set) unsettled() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var names []string
 	for name, key := range s.names {
-		if !s.members[key].Settled {
+		if m := s.members[key]; !m.Settled {
+			m.begun = true
 			names = append(names, name)
 		}
 	}

@@ -46,7 +46,8 @@ type member struct {
 	Created   bool        // the API has an object of its name
 	Settled   bool        // the API has the object as it is here
 
-	raw []byte // all of this in JSON; nil since the last change
+	raw   []byte // all of this in JSON; nil since the last change
+	begun bool   // somebody was asked to write it
 }
 
 // NewSet returns an empty Set.

@@ -84,7 +84,7 @@ func (w *Writer) Run(ctx context.Context) error {
 
 // Changed has an object of the Set written soon. It never blocks.
 func (w *Writer) Changed(name string) {
-	if m, ok := w.set.find(name); ok && !m.Created {
+	if w.set.begin(name) {
 		w.queue.Add(name)
 		return
 	}

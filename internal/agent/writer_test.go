@@ -119,6 +119,22 @@ func TestAContainerShorterThanTheWindowIsOneCreateAndOneStatus(t *testing.T) {
 	})
 }
 
+// What changes while the create is under way waits as long as what changes after it.
+func TestASlowCreateIsNoReasonForAnotherStatus(t *testing.T) {
+	bubble(t, func(t *testing.T, w *written) {
+		after(time.Second) // the agent has been heard
+		w.api.do(func() { w.api.takes = 100 * time.Millisecond })
+		name := w.tell("a Creating")
+		after(50 * time.Millisecond)
+		w.tell("a Created")
+		after(100 * time.Millisecond)
+		w.api.check(t, "create "+name)
+		w.tell("a Running start=1")
+		after(time.Minute)
+		w.api.check(t, "status "+name+" Running")
+	})
+}
+
 func TestAnObjectThatIsThereAlreadyGetsItsStatusOnly(t *testing.T) {
 	bubble(t, func(t *testing.T, w *written) {
 		name := object.Name("node-1", hooktest.BootID, (&eventValue(t, "a Running start=1").Container).Key())
