@@ -15,7 +15,9 @@ TEST_DEPS := gcc libc6-dev
 KERNEL_DEPS := runc crun conmon
 BPF_DEPS := clang llvm libbpf-dev
 
-TOOL := go tool -modfile=tools/go.mod
+# As everything is built that is shipped: what they have in common is compiled once.
+SHIPPED := CGO_ENABLED=0 GOFLAGS=-trimpath
+TOOL := $(SHIPPED) go tool -modfile=tools/go.mod
 LINT := bin/golangci-lint
 RING := go run ./hack/ring
 KERNEL_TESTS := ./test/kernel/...
@@ -175,7 +177,7 @@ verify-bpf: ## Fail where the compiled BPF is not what Debian 12's clang makes o
 
 .PHONY: lint
 lint: $(LINT) ## Run golangci-lint, with kube-api-linter.
-	@$(LINT) run
+	@$(SHIPPED) $(LINT) run
 
 ##@ Deliver
 
@@ -267,4 +269,4 @@ tools: $(LINT) ## Build the tools that are not run by go tool.
 # The linter is run too often for go tool's start-up. A first build takes about two minutes on two cores.
 $(LINT): tools/go.mod tools/go.sum
 	@echo "building $@: once, about two minutes"
-	@go build -modfile=tools/go.mod -o $@ sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter
+	@$(SHIPPED) go build -modfile=tools/go.mod -o $@ sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter
