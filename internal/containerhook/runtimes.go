@@ -28,8 +28,10 @@ var runtimeDirs = strings.Fields(`
 	/x86_64-bottlerocket-linux-gnu/sys-root/usr/bin /aarch64-bottlerocket-linux-gnu/sys-root/usr/bin`)
 
 const (
-	// rescanEvery bounds how long a runtime can go unseen that no watch covers: behind a new mount, say.
-	rescanEvery = 10 * time.Second
+	// lookEvery bounds how long a runtime can go unseen that is behind a new mount.
+	lookEvery = 10 * time.Second
+	// rescanEvery is the same for what nothing tells of, as a change that was made through the network.
+	rescanEvery = time.Minute
 	// rescanBlind is the same where nothing can be watched.
 	rescanBlind = time.Second
 	// discoverEvery is the time between two looks at all processes for what they use. A shim with another runtime than
@@ -59,6 +61,7 @@ type runtimes struct {
 	gate     *gate
 	metrics  *metrics
 	watch    *watch
+	mounts   mounts
 
 	mu     sync.RWMutex
 	marked map[inode]executable
@@ -79,6 +82,7 @@ func newRuntimes(host *root, o Options, g *gate, m *metrics) (*runtimes, error) 
 	if r.watch == nil {
 		return nil, err
 	}
+	r.mounts = openMounts(r.hostProc)
 	return r, nil
 }
 
@@ -86,7 +90,7 @@ func newRuntimes(host *root, o Options, g *gate, m *metrics) (*runtimes, error) 
 func (r *runtimes) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	errs := []error{r.watch.Close()}
+	errs := []error{r.watch.Close(), r.mounts.Close()}
 	for _, b := range r.marked {
 		errs = append(errs, b.file.Close())
 	}
@@ -107,15 +111,19 @@ func (r *runtimes) find(i inode) (executable, bool) {
 func (r *runtimes) run(ctx context.Context, remarked func()) error {
 	stop := context.AfterFunc(ctx, func() { r.watch.Close() })
 	defer stop()
-	discovered := time.Now()
+	scanned, discovered := time.Now(), time.Now()
 	for {
-		if _, err := r.watch.wait(r.every); ctx.Err() != nil {
+		changed, err := r.watch.wait(min(lookEvery, r.every))
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		} else if err != nil {
+		case err != nil:
 			return err
-		}
-		if r.scan() {
-			remarked()
+		case r.mounts.changed() || changed || time.Since(scanned) >= r.every:
+			scanned = time.Now()
+			if r.scan() {
+				remarked()
+			}
 		}
 		if time.Since(discovered) > discoverEvery {
 			discovered = time.Now()

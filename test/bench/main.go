@@ -30,8 +30,9 @@ var (
 	idle       = flag.Duration("idle", 20*time.Second, "how long it is watched")
 )
 
-// settle is how long the agent is left alone before it is watched: what it does at its start is over by then.
-const settle = time.Second
+// settle is how long the agent is left alone before it is watched: by then it has listed the node for the second time,
+// which it does once, ten seconds after it began.
+const settle = 12 * time.Second
 
 // atOnce are the numbers of processes that execute at once.
 var atOnce = []int{1, 8}
