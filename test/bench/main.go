@@ -30,9 +30,12 @@ var (
 	idle       = flag.Duration("idle", 20*time.Second, "how long it is watched")
 )
 
-// settle is how long the agent is left alone before it is watched: by then it has listed the node for the second time,
-// which it does once, ten seconds after it began.
-const settle = 12 * time.Second
+const (
+	// settle is how long the agent is left alone before execs are measured beside it.
+	settle = time.Second
+	// settleIdle is the same before it is watched itself: it lists the node once more, ten seconds after it began.
+	settleIdle = 12 * time.Second
+)
 
 // atOnce are the numbers of processes that execute at once.
 var atOnce = []int{1, 8}
@@ -178,7 +181,7 @@ func itself(p *place, agent []int) error {
 }
 
 func watch(p *place, agent []int, containers int) error {
-	if err := p.wait(settle); err != nil {
+	if err := p.wait(settleIdle); err != nil {
 		return err
 	}
 	before := cpuTime(agent)
