@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -124,29 +125,38 @@ func TestARuntimeThatIsReplacedIsHeldAgain(t *testing.T) {
 	}
 	compare(t, starts, usual, "the runtime was just replaced")
 	// What started at once may have been found by listing. What starts later must not be.
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, time.Minute, func(context.Context) error {
 		pod, _ := startPod(t, node)
-		return observedByHook(ctx, pod)
+		if got := observedBy(t, pod); got != v1alpha1.ReasonHook {
+			return fmt.Errorf("pod %s was observed by %q", pod.Name, got)
+		}
+		return nil
 	})
 	agree(t)
 }
 
-// observedByHook says where the containers of a pod were not seen while their runtime was held.
-func observedByHook(ctx context.Context, pod *corev1.Pod) error {
-	objects, err := objectsOf(ctx, pod)
-	if err != nil {
-		return err
-	}
+// observedBy says how the containers of a pod were seen, as soon as that is told: it is part of their status, which
+// follows their objects.
+func observedBy(t *testing.T, pod *corev1.Pod) string {
+	t.Helper()
 	var reasons []string
-	for _, o := range objects {
-		for _, c := range o.Status.Conditions {
-			if c.Type == v1alpha1.ConditionObserved {
-				reasons = append(reasons, c.Reason)
-			}
+	eventually(t, 30*time.Second, func(ctx context.Context) error {
+		objects, err := objectsOf(ctx, pod)
+		if err != nil {
+			return err
 		}
-	}
-	if got := strings.Join(reasons, ", "); got != v1alpha1.ReasonHook {
-		return fmt.Errorf("pod %s was observed by %q", pod.Name, got)
-	}
-	return nil
+		reasons = nil
+		for _, o := range objects {
+			observed := meta.FindStatusCondition(o.Status.Conditions, v1alpha1.ConditionObserved)
+			if observed == nil {
+				return fmt.Errorf("%s of pod %s has no status yet", o.Name, pod.Name)
+			}
+			reasons = append(reasons, observed.Reason)
+		}
+		if reasons == nil {
+			return fmt.Errorf("pod %s has no object yet", pod.Name)
+		}
+		return nil
+	})
+	return strings.Join(reasons, ", ")
 }
