@@ -30,12 +30,11 @@ var runtimeDirs = strings.Fields(`
 const (
 	// lookEvery bounds how long a runtime can go unseen that is behind a new mount.
 	lookEvery = 10 * time.Second
-	// rescanEvery is the same for what nothing tells of, as a change that was made through the network.
-	rescanEvery = time.Minute
-	// rescanBlind is the same where nothing can be watched.
-	rescanBlind = time.Second
-	// discoverEvery is the time between two looks at all processes for what they use. A shim with another runtime than
-	// all before it is rare, and its first container has begun when it can be seen.
+	// lookBlind bounds how long any runtime can go unseen where nothing can be watched.
+	lookBlind = time.Second
+	// discoverEvery is the time between two looks at all processes for what they use, and at whatever nothing tells of, as a
+	// change that was made through the network. A shim with another runtime than all before it is rare, and its first
+	// container has begun when it can be seen.
 	discoverEvery = time.Minute
 )
 
@@ -57,7 +56,7 @@ type runtimes struct {
 	dirs     []string // globs
 	wanted   []string // paths in the host's root, or base names to be found in dirs
 	used     []string // the same, of running processes
-	every    time.Duration
+	blind    bool     // nothing can be watched
 	gate     *gate
 	metrics  *metrics
 	watch    *watch
@@ -70,13 +69,13 @@ type runtimes struct {
 // newRuntimes marks nothing yet.
 func newRuntimes(host *root, o Options, g *gate, m *metrics) (*runtimes, error) {
 	r := &runtimes{host: host, hostProc: filepath.Join(o.HostRoot, "proc"), only: o.OnlyRuntimePaths, dirs: runtimeDirs,
-		wanted: o.RuntimePaths, every: rescanEvery, gate: g, metrics: m, marked: map[inode]executable{}}
+		wanted: o.RuntimePaths, gate: g, metrics: m, marked: map[inode]executable{}}
 	if !r.only {
 		r.wanted = append(slices.Clip(r.wanted), runtimeNames...)
 	}
 	var err error
 	if r.watch, err = newWatch(host); err != nil {
-		r.every = rescanBlind
+		r.blind = true
 		m.unread("watch")
 	}
 	if r.watch == nil {
@@ -111,25 +110,26 @@ func (r *runtimes) find(i inode) (executable, bool) {
 func (r *runtimes) run(ctx context.Context, remarked func()) error {
 	stop := context.AfterFunc(ctx, func() { r.watch.Close() })
 	defer stop()
-	scanned, discovered := time.Now(), time.Now()
+	every := lookEvery
+	if r.blind {
+		every = lookBlind
+	}
+	discovered := time.Now()
 	for {
-		changed, err := r.watch.wait(min(lookEvery, r.every))
+		changed, err := r.watch.wait(every)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return err
-		case r.mounts.changed() || changed || time.Since(scanned) >= r.every:
-			scanned = time.Now()
-			if r.scan() {
-				remarked()
-			}
 		}
-		if time.Since(discovered) > discoverEvery {
+		due := time.Since(discovered) > discoverEvery
+		if due {
 			discovered = time.Now()
-			if r.discover(); r.scan() {
-				remarked()
-			}
+			r.discover()
+		}
+		if (r.mounts.changed() || changed || due || r.blind) && r.scan() {
+			remarked()
 		}
 	}
 }
