@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/drift"
 )
 
 // pendingFor is how long a pod's status may lag behind its containers, or a pod behind its name: a mirror pod is made
@@ -33,10 +34,16 @@ var matched = finding{status: metav1.ConditionTrue, reason: v1alpha1.ReasonMatch
 // have c's ID in their status, or the UID or the name that c claims.
 func match(c *v1alpha1.NodeContainer, pods []corev1.Pod, now time.Time) (finding, *corev1.Pod) {
 	claims := c.Spec.Pod != v1alpha1.ContainerPod{}
-	holder := find(pods, func(p *corev1.Pod) bool {
-		return p.Spec.NodeName == c.Spec.NodeName && slices.Contains(containerIDs(p), c.Spec.ContainerID)
-	})
-	claimed := find(pods, func(p *corev1.Pod) bool { return isClaimed(p, c.Spec.Pod) })
+	var holder, claimed *corev1.Pod // the first of each
+	for i := range pods {
+		p := &pods[i]
+		if holder == nil && p.Spec.NodeName == c.Spec.NodeName && slices.Contains(containerIDs(p), c.Spec.ContainerID) {
+			holder = p
+		}
+		if claimed == nil && isClaimed(p, c.Spec.Pod) {
+			claimed = p
+		}
+	}
 	before := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionPodMatched)
 	young := now.Sub(bornAt(c)) < pendingFor && (before == nil || before.Reason == v1alpha1.ReasonPending)
 
@@ -74,20 +81,16 @@ func isClaimed(p *corev1.Pod, claim v1alpha1.ContainerPod) bool {
 // restarted reports whether the container that c claims to be an instance of had more instances than its pod's status
 // can name.
 func restarted(c *v1alpha1.NodeContainer, p *corev1.Pod) bool {
-	return slices.ContainsFunc(statuses(p), func(s corev1.ContainerStatus) bool {
+	return slices.ContainsFunc(drift.Statuses(p), func(s corev1.ContainerStatus) bool {
 		return s.Name == c.Spec.Pod.Container && s.RestartCount >= 2
 	})
-}
-
-func statuses(p *corev1.Pod) []corev1.ContainerStatus {
-	return slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses)
 }
 
 // containerIDs are the IDs of p's containers, as the runtime knows them: a status has "containerd://<ID>". Of one that
 // was restarted the instance before is there too.
 func containerIDs(p *corev1.Pod) []string {
 	var ids []string
-	for _, s := range statuses(p) {
+	for _, s := range drift.Statuses(p) {
 		urls := []string{s.ContainerID}
 		for _, state := range []corev1.ContainerState{s.State, s.LastTerminationState} {
 			if state.Terminated != nil {
@@ -109,14 +112,4 @@ func bornAt(c *v1alpha1.NodeContainer) time.Time {
 		return t.Time
 	}
 	return c.CreationTimestamp.Time
-}
-
-// find returns the first that is: nil where none is.
-func find[T any](all []T, is func(*T) bool) *T {
-	for i := range all {
-		if is(&all[i]) {
-			return &all[i]
-		}
-	}
-	return nil
 }

@@ -125,16 +125,22 @@ func containerOf(c *v1alpha1.NodeContainer, p *corev1.Pod) *corev1.Container {
 
 // statusOf returns the status of c in p: nil where it has none.
 func statusOf(c *v1alpha1.NodeContainer, p *corev1.Pod) *corev1.ContainerStatus {
-	all := slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses)
-	return find(all, func(s *corev1.ContainerStatus) bool {
+	return find(Statuses(p), func(s *corev1.ContainerStatus) bool {
 		return strings.HasSuffix(s.ContainerID, "://"+c.Spec.ContainerID)
 	})
 }
 
+// Statuses are those of all containers of p: init, ephemeral and others.
+func Statuses(p *corev1.Pod) []corev1.ContainerStatus {
+	return slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses)
+}
+
 // find returns the first that is: nil where none is.
 func find[T any](all []T, is func(*T) bool) *T {
-	if i := slices.IndexFunc(all, func(t T) bool { return is(&t) }); i >= 0 {
-		return &all[i]
+	for i := range all {
+		if is(&all[i]) {
+			return &all[i]
+		}
 	}
 	return nil
 }
