@@ -30,3 +30,26 @@ func TestTheCacheKeepsWhatDriftReads(t *testing.T) {
 		t.Errorf("of what the cache keeps it is %q, of everything %q", kept, whole)
 	}
 }
+
+// The twin: what keeps a container from differing is kept too.
+func TestTheCacheKeepsWhatDriftFindsAsRequested(t *testing.T) {
+	yes := true
+	c := container(func(c *v1alpha1.NodeContainer) {
+		c.Spec.Security.UserNamespace, c.Spec.Security.ReadOnlyRootFilesystem = true, true
+		c.Spec.Image.Name = "registry.local:5000/nginx:1.29"
+		c.Spec.Mounts = []v1alpha1.ContainerMount{{Destination: "/h", Source: "/etc", ReadOnly: true}}
+	})
+	p := web(func(p *corev1.Pod) {
+		p.Spec.HostUsers = new(bool)
+		p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{ReadOnlyRootFilesystem: &yes}
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/h", ReadOnly: true}}
+		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/etc"}}}}
+		p.Status.ContainerStatuses[0].Image = "registry.local:5000/nginx:1.29"
+	})
+	whole := drift.Differences(c, p)
+	stripContainer(c)
+	stripPod(p)
+	if kept := drift.Differences(c, p); len(whole) != 0 || len(kept) != 0 {
+		t.Errorf("of what the cache keeps it is %q, of everything %q", kept, whole)
+	}
+}
