@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/agent"
+	"github.com/containerhook/containerhook/internal/desired"
 	"github.com/containerhook/containerhook/internal/hook"
 	"github.com/containerhook/containerhook/internal/printer"
 )
@@ -53,12 +54,12 @@ func toStdout(o *options) (*output, error) {
 }
 
 // toAPI writes objects to the API, and to the checkpoint.
-func toAPI(ctx context.Context, o *options, set *agent.Set, bootID string, status func() hook.Status, registry *prometheus.Registry) (*output, error) {
+func toAPI(ctx context.Context, o *options, set *desired.Set, bootID string, status func() hook.Status, registry *prometheus.Registry) (*output, error) {
 	config, err := restConfig(o)
 	if err != nil {
 		return nil, err
 	}
-	checkpoint, err := agent.NewCheckpoint(set, o.stateDir)
+	checkpoint, err := desired.NewCheckpoint(set, o.stateDir)
 	if err != nil {
 		return nil, err
 	}

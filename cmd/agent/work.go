@@ -18,8 +18,8 @@ import (
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/containerhook/containerhook/internal/agent"
 	"github.com/containerhook/containerhook/internal/containerhook"
+	"github.com/containerhook/containerhook/internal/desired"
 	"github.com/containerhook/containerhook/internal/hook"
 	"github.com/containerhook/containerhook/internal/object"
 )
@@ -36,7 +36,7 @@ func work(ctx context.Context, o *options, restarts int, hookOff bool) error {
 	}
 	bootID := strings.TrimSpace(string(raw))
 	var h *containerhook.Hook
-	set := agent.NewSet(agent.Options{Sandboxes: o.sandboxes, Options: object.Options{NodeName: o.nodeName, BootID: bootID,
+	set := desired.NewSet(desired.Options{Sandboxes: o.sandboxes, Options: object.Options{NodeName: o.nodeName, BootID: bootID,
 		Annotations: o.annotations, HostNamespaces: func() hook.Namespaces { return h.HostNamespaces() }}})
 	registry := newRegistry(restarts)
 	var out *output

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/desired"
 	"github.com/containerhook/containerhook/internal/object"
 )
 
@@ -15,12 +16,12 @@ import (
 const maxRuntimes = 64
 
 // agentStatus is how the agent does, as its NodeContainerAgent tells. before are the conditions as they were told last.
-func agentStatus(o *WriterOptions, c counts, suspended bool, before []metav1.Condition, now time.Time) v1alpha1.NodeContainerAgentStatus {
+func agentStatus(o *WriterOptions, c desired.Counts, suspended bool, before []metav1.Condition, now time.Time) v1alpha1.NodeContainerAgentStatus {
 	h := o.Status()
-	beat, live, suppressed := metav1.NewTime(now.UTC().Truncate(time.Second)), int32(c.live), int32(0)
-	failed, dropped := int64(c.failed), int64(c.dropped)
+	beat, live, suppressed := metav1.NewTime(now.UTC().Truncate(time.Second)), int32(c.Live), int32(0)
+	failed, dropped := int64(c.Failed), int64(c.Dropped)
 	if suspended {
-		suppressed = int32(c.missing)
+		suppressed = int32(c.Missing)
 	}
 	status := v1alpha1.NodeContainerAgentStatus{
 		Version: o.Version, BootID: o.BootID, HeartbeatTime: &beat, Runtimes: texts(h.Runtimes),

@@ -1,8 +1,8 @@
 // Package agent keeps what the API has of this node's containers equal to what the node has.
 //
-//	hook.Event ─► Set: this node's containers (set.go) ─► Writer (writer.go, api.go) ─► NodeContainers, NodeContainerAgent
-//	                 ▲   what the API has (ledger.go)          pause.go: when the API is away
-//	                 └── Checkpoint, for the next agent
+//	desired.Set ─► Writer (writer.go) ─► api.go ─► NodeContainers
+//	                  │   pause.go: when the API is away
+//	                  └─► how the agent does (agentstatus.go) ─► its NodeContainerAgent
 //
-// An event only changes the Set, which is the truth; the Writer follows it, whatever was lost or refused on the way.
+// The Writer follows the Set, whatever was lost or refused on the way. All that it makes belongs to its Node (token.go).
 package agent

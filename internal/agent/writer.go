@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/desired"
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
@@ -34,7 +35,7 @@ const (
 //
 // While the API is away nothing is lost but what the Set drops; afterwards each object is written once, as it is then.
 type Writer struct {
-	set     *Set
+	set     *desired.Set
 	options *WriterOptions
 	api     *api
 	queue   workqueue.TypedRateLimitingInterface[string] // names of objects
@@ -60,7 +61,7 @@ type WriterOptions struct {
 
 // NewWriter returns a Writer of a Set. Nothing is sent before Run. It is an error where the token in Config is of
 // another node.
-func NewWriter(set *Set, o WriterOptions) (*Writer, error) {
+func NewWriter(set *desired.Set, o WriterOptions) (*Writer, error) {
 	w := &Writer{set: set, options: &o, pause: newPause(), queue: workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[string](time.Second, 5*time.Minute))}
 	heard := make(chan struct{})
@@ -84,7 +85,7 @@ func (w *Writer) Run(ctx context.Context) error {
 
 // Changed has an object of the Set written soon. It never blocks.
 func (w *Writer) Changed(name string) {
-	if w.set.begin(name) {
+	if w.set.Begin(name) {
 		w.queue.Add(name)
 		return
 	}
@@ -92,7 +93,7 @@ func (w *Writer) Changed(name string) {
 }
 
 func (w *Writer) writeAll() {
-	for _, name := range w.set.unsettled() {
+	for _, name := range w.set.BeginAll() {
 		w.queue.Add(name)
 	}
 }
@@ -129,35 +130,35 @@ func (w *Writer) work(ctx context.Context) {
 
 // write makes one write towards what the Set wants of a name.
 func (w *Writer) write(ctx context.Context, name string) error {
-	m, ok := w.set.find(name)
+	object, created := w.set.Next(name)
 	switch {
-	case !ok || m.Settled:
+	case object == nil:
 		return nil
-	case !m.Created:
-		return w.create(ctx, m.Object)
+	case !created:
+		return w.create(ctx, object)
 	}
-	if m.Object.Status.Reason == v1alpha1.StopExitUnseen {
+	if object.Status.Reason == v1alpha1.StopExitUnseen {
 		// It may have been seen, by an agent that could not note it any more.
-		stored, err := w.api.read(ctx, m.Object)
+		stored, err := w.api.read(ctx, object)
 		if err == nil && stored.Status.State == v1alpha1.StateStopped {
-			w.set.settled(m.Object)
+			w.set.Settled(object)
 			return nil
 		}
 		if err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
 	}
-	err := w.api.applyStatus(ctx, m.Object)
+	err := w.api.applyStatus(ctx, object)
 	if apierrors.IsNotFound(err) {
-		if m.Object.Status.State != v1alpha1.StateStopped { // somebody deleted it, and it lives
-			w.set.created(name, false)
+		if object.Status.State != v1alpha1.StateStopped { // somebody deleted it, and it lives
+			w.set.Created(name, false)
 			w.queue.Add(name)
 			return nil
 		}
 		err = nil
 	}
 	if err == nil {
-		w.set.settled(m.Object)
+		w.set.Settled(object)
 	}
 	return err
 }
@@ -170,7 +171,7 @@ func (w *Writer) create(ctx context.Context, object *v1alpha1.NodeContainer) err
 	if err := w.api.create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
-	w.set.created(object.Name, true)
+	w.set.Created(object.Name, true)
 	w.queue.AddAfter(object.Name, coalesceFor)
 	return nil
 }
@@ -182,7 +183,7 @@ func (w *Writer) beat(ctx context.Context) {
 	var last v1alpha1.NodeContainerAgentStatus
 	for {
 		now := time.Now()
-		next := agentStatus(w.options, w.set.counts(), w.suspended.Load(), last.Conditions, now)
+		next := agentStatus(w.options, w.set.Counts(), w.suspended.Load(), last.Conditions, now)
 		if isNews(&last, &next) && !w.pause.isOn() {
 			w.beatOnce(ctx, &last, next)
 		}

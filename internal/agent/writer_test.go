@@ -19,15 +19,22 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/desired"
 	"github.com/containerhook/containerhook/internal/hook"
 	"github.com/containerhook/containerhook/internal/hook/hooktest"
 	"github.com/containerhook/containerhook/internal/object"
 )
 
+func newSet() *desired.Set {
+	return desired.NewSet(desired.Options{Options: object.Options{
+		NodeName: "node-1", BootID: hooktest.BootID, Now: func() time.Time { return hooktest.Epoch },
+	}})
+}
+
 // written is a Set with its Writer, in front of an API without a network.
 type written struct {
 	t      *testing.T
-	set    *Set
+	set    *desired.Set
 	writer *Writer
 	api    *fakeAPI
 	hook   hook.Status
@@ -35,7 +42,7 @@ type written struct {
 }
 
 // write starts a Writer in a bubble of synctest.
-func write(t *testing.T, set *Set, api *fakeAPI) *written {
+func write(t *testing.T, set *desired.Set, api *fakeAPI) *written {
 	t.Helper()
 	w := &written{t: t, set: set, api: api}
 	writer, err := NewWriter(set, WriterOptions{Config: &rest.Config{Host: "http://api", Transport: api, QPS: 50, Burst: 100},
@@ -60,7 +67,7 @@ func write(t *testing.T, set *Set, api *fakeAPI) *written {
 
 // tell has the hook tell an event, in the words of the Set's scripts.
 func (w *written) tell(words string) string {
-	object, changed := w.set.Apply(eventOf(w.t, strings.Fields(words)))
+	object, changed := w.set.Apply(hooktest.Event(w.t, words))
 	if object == nil {
 		return ""
 	}
@@ -77,7 +84,7 @@ func after(d time.Duration) {
 
 func bubble(t *testing.T, test func(t *testing.T, w *written)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := write(t, NewSet(testOptions()), newFakeAPI())
+		w := write(t, newSet(), newFakeAPI())
 		defer func() { w.stop() }()
 		test(t, w)
 	})
@@ -137,17 +144,13 @@ func TestASlowCreateIsNoReasonForAnotherStatus(t *testing.T) {
 
 func TestAnObjectThatIsThereAlreadyGetsItsStatusOnly(t *testing.T) {
 	bubble(t, func(t *testing.T, w *written) {
-		name := object.Name("node-1", hooktest.BootID, (&eventValue(t, "a Running start=1").Container).Key())
+		e := hooktest.Event(t, "a Running start=1")
+		name := object.Name("node-1", hooktest.BootID, e.Key())
 		w.api.do(func() { w.api.objects[name] = &v1alpha1.NodeContainer{ObjectMeta: metav1.ObjectMeta{Name: name}} })
 		w.tell("a Running start=1")
 		after(time.Second)
 		w.api.check(t, "status "+name+" Running")
 	})
-}
-
-func eventValue(t *testing.T, words string) *hook.Event {
-	e := eventOf(t, strings.Fields(words))
-	return &e
 }
 
 func TestADeletedObjectComesBackWhileItsContainerLives(t *testing.T) {
@@ -357,8 +360,11 @@ func TestTheNextAgentWritesNothingTwice(t *testing.T) {
 	for name, lose := range map[string]bool{"with a checkpoint": false, "without": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				dir, api, set := t.TempDir(), newFakeAPI(), NewSet(testOptions())
-				checkpoint := newCheckpoint(t, set, dir)
+				dir, api, set := t.TempDir(), newFakeAPI(), newSet()
+				checkpoint, err := desired.NewCheckpoint(set, dir)
+				if err != nil {
+					t.Fatal(err)
+				}
 				w := write(t, set, api)
 				live, dead := w.tell("live Running start=1"), w.tell("dead Stopped exit=3 finish=2")
 				after(time.Second)
@@ -371,8 +377,12 @@ func TestTheNextAgentWritesNothingTwice(t *testing.T) {
 				if lose {
 					dir = filepath.Join(dir, "another")
 				}
-				next := NewSet(testOptions())
-				known, err := newCheckpoint(t, next, dir).Load()
+				next := newSet()
+				checkpoint, err = desired.NewCheckpoint(next, dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				known, err := checkpoint.Load()
 				if err != nil || len(known) != map[bool]int{false: 2, true: 0}[lose] {
 					t.Fatalf("%d containers are known, %v", len(known), err)
 				}
@@ -398,13 +408,4 @@ func TestTheNextAgentWritesNothingTwice(t *testing.T) {
 			})
 		})
 	}
-}
-
-func newCheckpoint(t *testing.T, set *Set, dir string) *Checkpoint {
-	t.Helper()
-	c, err := NewCheckpoint(set, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }

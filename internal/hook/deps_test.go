@@ -43,7 +43,8 @@ var layers = map[string]struct{ ours, never []string }{
 	appliedSchema:            {never: slices.Concat(clients, kernel)},
 	"internal/object":        {ours: []string{"api/v1alpha1", "internal/hook"}, never: slices.Concat(clients, kernel)},
 	"internal/printer":       {ours: []string{"api/v1alpha1"}, never: slices.Concat(clients, kernel)},
-	"internal/agent":         {ours: []string{"api/v1alpha1", "internal/hook", "internal/object"}, never: kernel},
+	"internal/desired":       {ours: []string{"api/v1alpha1", "internal/hook", "internal/object"}, never: slices.Concat(clients, kernel)},
+	"internal/agent":         {ours: []string{"api/v1alpha1", "internal/desired", "internal/hook", "internal/object"}, never: kernel},
 	"internal/drift":         {ours: []string{"api/v1alpha1"}, never: slices.Concat(clients, kernel)},
 	"internal/controller":    {ours: []string{"api/v1alpha1", appliedTypes, appliedSchema, "internal/drift"}, never: kernel},
 }

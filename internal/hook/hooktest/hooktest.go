@@ -6,6 +6,8 @@ import (
 	"embed"
 	"encoding/json"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -85,4 +87,55 @@ func idOf(name string, spec *specs.Spec) string {
 		return strings.TrimPrefix(spec.Linux.CgroupsPath[i+1:], "libpod-")
 	}
 	return name
+}
+
+// Event returns the event that words tell:
+//
+//	ID STATE [config=NAME] [exit=N] …
+//
+// config is one of Configs; start and finish are seconds after Epoch.
+func Event(t testing.TB, words string) hook.Event {
+	t.Helper()
+	fields := strings.Fields(words)
+	e := hook.Event{Container: hook.Container{
+		ID: fields[0], State: hook.State(fields[1]), Runtime: hook.Runtime{Name: "runc"}, Source: hook.FromHook,
+		CreateTime: Epoch, Init: hook.Process{StartTicks: 100},
+	}}
+	for _, word := range fields[2:] {
+		key, value, _ := strings.Cut(word, "=")
+		number, err := strconv.ParseInt(value, 10, 64)
+		if err != nil && slices.Contains([]string{"ticks", "pid", "net", "start", "finish", "exit", "signal"}, key) {
+			t.Fatalf("%q: %v", word, err)
+		}
+		switch at := Epoch.Add(time.Duration(number) * time.Second); key {
+		case "config":
+			e.Spec = Config(t, value)
+		case "ticks":
+			e.Init.StartTicks = uint64(number)
+		case "pid":
+			e.Init.PID = int32(number)
+		case "net":
+			e.Init.Namespaces.Network = uint32(number)
+		case "start":
+			e.StartTime = at
+		case "finish":
+			e.FinishTime = at
+		case "exit":
+			code := int32(number)
+			e.ExitCode = &code
+		case "signal":
+			e.Signal = int32(number)
+		case "reason":
+			e.Reason = hook.Reason(value)
+		case "oom":
+			e.OOMKilled = true
+		case "listed":
+			e.Source = hook.FromListing
+		case "problem":
+			e.Problem = value
+		default:
+			t.Fatalf("word %q is unknown", word)
+		}
+	}
+	return e
 }

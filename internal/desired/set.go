@@ -1,4 +1,4 @@
-package agent
+package desired
 
 import (
 	"cmp"
@@ -54,14 +54,6 @@ type member struct {
 func NewSet(o Options) *Set {
 	o.MaxObjects = cmp.Or(o.MaxObjects, DefaultMaxObjects)
 	return &Set{options: o, members: map[hook.Key]*member{}, names: map[string]hook.Key{}}
-}
-
-// Dropped returns how often a container was left out or forgotten, because the Set was full, that the API does not have
-// as it was.
-func (s *Set) Dropped() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.dropped
 }
 
 // Apply takes an event in. It returns the container's object as it now is, and whether the event changed it: nil and

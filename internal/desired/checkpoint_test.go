@@ -1,4 +1,4 @@
-package agent
+package desired
 
 import (
 	"os"
@@ -17,8 +17,8 @@ import (
 func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 	set, dir := NewSet(testOptions()), t.TempDir()
 	for _, words := range []string{"a Creating config=containerd-pod pid=7", "b Creating pid=8", "b Stopped exit=3 finish=2"} {
-		e := eventValue(t, strings.ReplaceAll(words, "containerd-pod", hooktest.Configs(t)[0]))
-		set.Apply(*e)
+		e := hooktest.Event(t, strings.ReplaceAll(words, "containerd-pod", hooktest.Configs(t)[0]))
+		set.Apply(e)
 	}
 	checkpoint := newCheckpoint(t, set, dir)
 	save := func() {
@@ -28,11 +28,11 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 		}
 	}
 	save() // each change after this must get into the next
-	object, _ := set.Apply(*eventValue(t, "a Running pid=7 start=1"))
+	object, _ := set.Apply(hooktest.Event(t, "a Running pid=7 start=1"))
 	save()
-	set.created(object.Name, true)
+	set.Created(object.Name, true)
 	save()
-	set.settled(object)
+	set.Settled(object)
 	save()
 
 	next := NewSet(testOptions())
@@ -48,10 +48,10 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 	if diff := cmp.Diff(set.members, next.members, cmpopts.IgnoreUnexported(member{})); diff != "" {
 		t.Errorf("(-saved +loaded):\n%s", diff)
 	}
-	if diff := cmp.Diff(set.unsettled(), next.unsettled()); diff != "" || len(next.unsettled()) != 1 {
+	if diff := cmp.Diff(set.BeginAll(), next.BeginAll()); diff != "" || len(next.BeginAll()) != 1 {
 		t.Errorf("to be written (-saved +loaded):\n%s", diff)
 	}
-	again, changed := next.Apply(*eventValue(t, "a Running pid=7 start=1 listed"))
+	again, changed := next.Apply(hooktest.Event(t, "a Running pid=7 start=1 listed"))
 	if changed {
 		t.Errorf("%+v is news", again)
 	}
@@ -59,7 +59,7 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 
 func TestACheckpointThatIsNoneIsAnErrorAndAnEmptySet(t *testing.T) {
 	set, good := NewSet(testOptions()), t.TempDir()
-	set.Apply(*eventValue(t, "a Running start=1"))
+	set.Apply(hooktest.Event(t, "a Running start=1"))
 	if err := newCheckpoint(t, set, good).Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestACheckpointThatIsNoneIsAnErrorAndAnEmptySet(t *testing.T) {
 func TestACheckpointIsWholeOrAsItWas(t *testing.T) {
 	set, dir := NewSet(testOptions()), t.TempDir()
 	checkpoint := newCheckpoint(t, set, dir)
-	set.Apply(*eventValue(t, "a Running start=1"))
+	set.Apply(hooktest.Event(t, "a Running start=1"))
 	if err := checkpoint.Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestACheckpointIsWholeOrAsItWas(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "containers.json.next"), 0o700); err != nil { // it cannot be written any more
 		t.Fatal(err)
 	}
-	set.Apply(*eventValue(t, "b Running start=1"))
+	set.Apply(hooktest.Event(t, "b Running start=1"))
 	if checkpoint.Save() == nil {
 		t.Error("saved where nothing can be written")
 	}
@@ -122,9 +122,9 @@ func TestACheckpointIsWholeOrAsItWas(t *testing.T) {
 func TestKnownContainersComeInTheirOrder(t *testing.T) {
 	set, dir := NewSet(testOptions()), t.TempDir()
 	for i, words := range []string{"a Stopped exit=0 ticks=100", "a Running start=5 ticks=300", "a Stopped exit=0 ticks=200"} {
-		e := eventValue(t, words)
+		e := hooktest.Event(t, words)
 		e.CreateTime = hooktest.Epoch.Add(time.Duration([]int{1, 3, 2}[i]) * time.Second)
-		set.Apply(*e)
+		set.Apply(e)
 	}
 	if err := newCheckpoint(t, set, dir).Save(); err != nil {
 		t.Fatal(err)
@@ -146,7 +146,7 @@ func TestASandboxOfACheckpointIsToldWhereSandboxesAreAskedForNow(t *testing.T) {
 			options, dir := testOptions(), t.TempDir()
 			options.Sandboxes = c.before
 			set := NewSet(options)
-			set.Apply(*eventValue(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
+			set.Apply(hooktest.Event(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
 			if err := newCheckpoint(t, set, dir).Save(); err != nil {
 				t.Fatal(err)
 			}
@@ -155,10 +155,10 @@ func TestASandboxOfACheckpointIsToldWhereSandboxesAreAskedForNow(t *testing.T) {
 			if _, err := newCheckpoint(t, next, dir).Load(); err != nil {
 				t.Fatal(err)
 			}
-			if told := len(next.unsettled()) == 1; told != c.told {
+			if told := len(next.BeginAll()) == 1; told != c.told {
 				t.Errorf("told: %v", told)
 			}
-			if _, changed := next.Apply(*eventValue(t, "a Stopped pid=7 exit=0 finish=2")); changed != c.told {
+			if _, changed := next.Apply(hooktest.Event(t, "a Stopped pid=7 exit=0 finish=2")); changed != c.told {
 				t.Errorf("its end is told: %v", changed)
 			}
 		})
@@ -168,8 +168,8 @@ func TestASandboxOfACheckpointIsToldWhereSandboxesAreAskedForNow(t *testing.T) {
 func TestASandboxThatEndedBeforeSandboxesWereAskedForIsNotTold(t *testing.T) {
 	options, dir := testOptions(), t.TempDir()
 	set := NewSet(options)
-	set.Apply(*eventValue(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
-	set.Apply(*eventValue(t, "a Stopped pid=7 exit=0 finish=2"))
+	set.Apply(hooktest.Event(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
+	set.Apply(hooktest.Event(t, "a Stopped pid=7 exit=0 finish=2"))
 	if err := newCheckpoint(t, set, dir).Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,16 @@ func TestASandboxThatEndedBeforeSandboxesWereAskedForIsNotTold(t *testing.T) {
 	if _, err := newCheckpoint(t, next, dir).Load(); err != nil {
 		t.Fatal(err)
 	}
-	if told := next.unsettled(); len(told) > 0 {
+	if told := next.BeginAll(); len(told) > 0 {
 		t.Errorf("told: %v", told)
 	}
+}
+
+func newCheckpoint(t *testing.T, set *Set, dir string) *Checkpoint {
+	t.Helper()
+	c, err := NewCheckpoint(set, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

@@ -1,4 +1,4 @@
-package agent
+package desired
 
 import (
 	"bytes"
@@ -65,14 +65,14 @@ func play(t *testing.T, script string) []byte {
 		}
 		e, repeated := last[words[len(words)-1]]
 		if words[0] != "repeat" {
-			e, repeated = eventOf(t, words), true
+			e, repeated = hooktest.Event(t, line), true
 		}
 		if !repeated {
 			t.Fatalf("%q: no such event", line)
 		}
 		last[e.ID] = e
 		object, changed := set.Apply(e)
-		fmt.Fprintf(&out, "    %s\n", told(object, changed, set.Dropped()))
+		fmt.Fprintf(&out, "    %s\n", told(object, changed, set.Counts().Dropped))
 	}
 	return out.Bytes()
 }
@@ -80,68 +80,21 @@ func play(t *testing.T, script string) []byte {
 func optionsOf(t *testing.T, words []string) Options {
 	o := testOptions()
 	for _, word := range words {
-		switch key, value, _ := strings.Cut(word, "="); key {
+		key, value, _ := strings.Cut(word, "=")
+		number, _ := strconv.Atoi(value)
+		switch key {
 		case "max":
-			o.MaxObjects = int(atoi(t, value))
+			o.MaxObjects = number
 		case "sandboxes":
 			o.Sandboxes = true
 		case "host-net":
-			host := hook.Namespaces{Network: uint32(atoi(t, value))}
+			host := hook.Namespaces{Network: uint32(number)}
 			o.HostNamespaces = func() hook.Namespaces { return host }
 		default:
 			t.Fatalf("option %q is unknown", word)
 		}
 	}
 	return o
-}
-
-func eventOf(t *testing.T, words []string) hook.Event {
-	at := func(seconds int64) time.Time { return hooktest.Epoch.Add(time.Duration(seconds) * time.Second) }
-	e := hook.Event{Container: hook.Container{
-		ID: words[0], State: hook.State(words[1]), Runtime: hook.Runtime{Name: "runc"}, Source: hook.FromHook,
-		CreateTime: hooktest.Epoch, Init: hook.Process{StartTicks: 100},
-	}}
-	for _, word := range words[2:] {
-		key, value, _ := strings.Cut(word, "=")
-		switch key {
-		case "config":
-			e.Spec = hooktest.Config(t, value)
-		case "ticks":
-			e.Init.StartTicks = uint64(atoi(t, value))
-		case "pid":
-			e.Init.PID = int32(atoi(t, value))
-		case "net":
-			e.Init.Namespaces.Network = uint32(atoi(t, value))
-		case "start":
-			e.StartTime = at(atoi(t, value))
-		case "finish":
-			e.FinishTime = at(atoi(t, value))
-		case "exit":
-			code := int32(atoi(t, value))
-			e.ExitCode = &code
-		case "signal":
-			e.Signal = int32(atoi(t, value))
-		case "reason":
-			e.Reason = hook.Reason(value)
-		case "oom":
-			e.OOMKilled = true
-		case "listed":
-			e.Source = hook.FromListing
-		case "problem":
-			e.Problem = value
-		default:
-			t.Fatalf("word %q is unknown", word)
-		}
-	}
-	return e
-}
-
-func atoi(t *testing.T, s string) int64 {
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 // told is an object in one line: what the script is about.
@@ -214,15 +167,15 @@ func TestObjectsAlreadyReturnedAreNotChanged(t *testing.T) {
 func TestSetIsBoundedByDefault(t *testing.T) {
 	set := NewSet(testOptions())
 	for i := range DefaultMaxObjects + 100 {
-		e := eventOf(t, []string{fmt.Sprintf("c%d", i), "Stopped", "reason=Completed", "exit=0", fmt.Sprintf("finish=%d", i)})
+		e := hooktest.Event(t, fmt.Sprintf("c%d Stopped reason=Completed exit=0 finish=%[1]d", i))
 		if object, changed := set.Apply(e); object == nil || !changed {
 			t.Fatalf("container %d was not taken in", i)
 		}
 	}
-	if got := len(set.members); got != DefaultMaxObjects || set.Dropped() != 100 {
-		t.Errorf("%d containers are kept and %d dropped", got, set.Dropped())
+	if got := len(set.members); got != DefaultMaxObjects || set.Counts().Dropped != 100 {
+		t.Errorf("%d containers are kept and %d dropped", got, set.Counts().Dropped)
 	}
-	if object, changed := set.Apply(eventOf(t, []string{"c100", "Stopped"})); changed || object == nil {
+	if object, changed := set.Apply(hooktest.Event(t, "c100 Stopped")); changed || object == nil {
 		t.Error("the first to finish of those that may stay was forgotten")
 	}
 }
