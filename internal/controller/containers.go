@@ -17,6 +17,7 @@ import (
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/drift"
+	"github.com/containerhook/containerhook/internal/view"
 )
 
 // quietFor is how long nothing is written of a container that no pod's status has yet: most have it by then.
@@ -45,7 +46,7 @@ func (r *containers) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if outlivedByNode(&c, &node) {
 		return ctrl.Result{}, r.endUnseen(ctx, &c, now)
 	}
-	pods, err := r.podsOf(ctx, &c)
+	pods, err := view.PodsOf(ctx, r.client, &c)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -76,19 +77,6 @@ func next(c *v1alpha1.NodeContainer, found finding, due, now time.Time) time.Dur
 		return due.Sub(now)
 	}
 	return 0
-}
-
-// podsOf returns the pods that may account for c: those that have its ID, and those that it claims by UID or by name.
-func (r *containers) podsOf(ctx context.Context, c *v1alpha1.NodeContainer) ([]corev1.Pod, error) {
-	var pods []corev1.Pod
-	for _, key := range containerKeys(c) {
-		var list corev1.PodList
-		if err := r.client.List(ctx, &list, client.MatchingFields{byKey: key}, client.UnsafeDisableDeepCopy); err != nil {
-			return nil, fmt.Errorf("list pods by %q: %w", key, err)
-		}
-		pods = append(pods, list.Items...)
-	}
-	return pods, nil
 }
 
 // tell writes PodMatched, and SpecMatched of a container with a pod, where they changed. What is said of the spec of a
@@ -139,7 +127,7 @@ func (r *containers) deleteExcess(ctx context.Context, c *v1alpha1.NodeContainer
 	if c.Status.State != v1alpha1.StateStopped {
 		return nil
 	}
-	stopped, err := containersBy(ctx, r.client, byStoppedName, nameOf(c))
+	stopped, err := view.StoppedLike(ctx, r.client, c)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/view"
 )
 
 // Options are the figures of the policies. All are required; DefaultOptions has those of the flags.
@@ -60,15 +61,15 @@ func (o *Options) Validate() error {
 	return nil
 }
 
-// Setup adds the controllers to mgr, which must have been made with CacheOptions, and their figures to registry.
+// Setup adds the controllers to mgr, which must have been made with view.CacheOptions, and their figures to registry.
 func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer, o Options) error {
 	figures, err := newMetrics(registry)
 	if err != nil {
 		return err
 	}
-	for _, index := range indexes {
-		if err := mgr.GetFieldIndexer().IndexField(ctx, index.object, index.field, index.values); err != nil {
-			return fmt.Errorf("index %T by %s: %w", index.object, index.field, err)
+	for _, index := range view.Indexes {
+		if err := mgr.GetFieldIndexer().IndexField(ctx, index.Object, index.Field, index.Values); err != nil {
+			return fmt.Errorf("index %T by %s: %w", index.Object, index.Field, err)
 		}
 	}
 	cached, live := mgr.GetClient(), mgr.GetAPIReader()
@@ -100,31 +101,29 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 
 // containersOfPod asks for every container that may be of a pod.
 func containersOfPod(cached client.Reader) handler.EventHandler {
-	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
-		var requests []reconcile.Request
-		for _, key := range podKeys(o.(*corev1.Pod)) {
-			requests = append(requests, requestsFor(ctx, cached, byKey, key)...)
-		}
-		return requests
+	return containersFor(func(ctx context.Context, o client.Object) ([]v1alpha1.NodeContainer, error) {
+		return view.ContainersOf(ctx, cached, o.(*corev1.Pod))
 	})
 }
 
 func containersOfNode(cached client.Reader) handler.EventHandler {
-	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
-		return requestsFor(ctx, cached, byNode, o.GetName())
+	return containersFor(func(ctx context.Context, o client.Object) ([]v1alpha1.NodeContainer, error) {
+		return view.ContainersOn(ctx, cached, o.GetName())
 	})
 }
 
-func requestsFor(ctx context.Context, cached client.Reader, index, value string) []reconcile.Request {
-	list, err := containersBy(ctx, cached, index, value)
-	if err != nil {
-		return nil // the cache is stopping
-	}
-	var requests []reconcile.Request
-	for i := range list {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list[i])})
-	}
-	return requests
+func containersFor(find func(context.Context, client.Object) ([]v1alpha1.NodeContainer, error)) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+		found, err := find(ctx, o)
+		if err != nil {
+			return nil // the cache is stopping
+		}
+		var requests []reconcile.Request
+		for i := range found {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&found[i])})
+		}
+		return requests
+	})
 }
 
 func nodeOfContainer() handler.EventHandler {

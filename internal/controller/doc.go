@@ -11,8 +11,9 @@
 //	breaker.go  when there are too many objects for agents to make more
 //	trust.go    when nothing may be deleted
 //
-// Package drift says what a container has that its pod did not ask for: SpecMatched. containers.go and nodes.go act on
-// what all of them decide: one reconciler for each NodeContainer, one for each node.
+// Package drift says what a container has that its pod did not ask for: SpecMatched. Package view holds what they all
+// read. containers.go and nodes.go act on what all of them decide: one reconciler for each NodeContainer, one for each
+// node.
 //
 // What is not known is kept. A container that runs is never deleted, whatever became of its pod or agent, unless its
 // node is gone.

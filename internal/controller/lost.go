@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/view"
 )
 
 // How fast the containers of lost agents are marked, in all: those of ten full nodes take some minutes, and nobody
@@ -104,7 +105,7 @@ func (r *nodes) markAgent(ctx context.Context, agent *v1alpha1.NodeContainerAgen
 // markContainers writes found to Observed of those of the node's containers that live and have it otherwise. It returns
 // how many it wrote, and when to go on where there were too many for now.
 func (r *nodes) markContainers(ctx context.Context, node string, from metav1.ConditionStatus, found finding, now time.Time) (int, time.Duration, error) {
-	all, err := containersBy(ctx, r.client, byNode, node)
+	all, err := view.ContainersOn(ctx, r.client, node)
 	if err != nil {
 		return 0, 0, err
 	}

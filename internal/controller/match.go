@@ -3,7 +3,6 @@ package controller
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,15 +11,12 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/drift"
+	"github.com/containerhook/containerhook/internal/view"
 )
 
 // pendingFor is how long a pod's status may lag behind its containers, or a pod behind its name: a mirror pod is made
 // after the containers of its static pod.
 const pendingFor = time.Minute
-
-// configHash is the annotation of a mirror pod with the hash of its static pod's manifest. It is the UID that the
-// containers of a static pod know.
-const configHash = "kubernetes.io/config.hash"
 
 // finding is what a policy says of a container: a condition without its type and time.
 type finding struct {
@@ -37,7 +33,7 @@ func match(c *v1alpha1.NodeContainer, pods []corev1.Pod, now time.Time) (finding
 	var holder, claimed *corev1.Pod // the first of each
 	for i := range pods {
 		p := &pods[i]
-		if holder == nil && p.Spec.NodeName == c.Spec.NodeName && slices.Contains(containerIDs(p), c.Spec.ContainerID) {
+		if holder == nil && p.Spec.NodeName == c.Spec.NodeName && slices.Contains(view.ContainerIDs(p), c.Spec.ContainerID) {
 			holder = p
 		}
 		if claimed == nil && isClaimed(p, c.Spec.Pod) {
@@ -75,7 +71,7 @@ func isClaimed(p *corev1.Pod, claim v1alpha1.ContainerPod) bool {
 	if claim.UID == "" {
 		return p.Namespace == claim.Namespace && p.Name == claim.Name
 	}
-	return string(p.UID) == claim.UID || p.Annotations[configHash] == claim.UID
+	return string(p.UID) == claim.UID || p.Annotations[view.ConfigHash] == claim.UID
 }
 
 // restarted reports whether the container that c claims to be an instance of had more instances than its pod's status
@@ -84,26 +80,6 @@ func restarted(c *v1alpha1.NodeContainer, p *corev1.Pod) bool {
 	return slices.ContainsFunc(drift.Statuses(p), func(s corev1.ContainerStatus) bool {
 		return s.Name == c.Spec.Pod.Container && s.RestartCount >= 2
 	})
-}
-
-// containerIDs are the IDs of p's containers, as the runtime knows them: a status has "containerd://<ID>". Of one that
-// was restarted the instance before is there too.
-func containerIDs(p *corev1.Pod) []string {
-	var ids []string
-	for _, s := range drift.Statuses(p) {
-		urls := []string{s.ContainerID}
-		for _, state := range []corev1.ContainerState{s.State, s.LastTerminationState} {
-			if state.Terminated != nil {
-				urls = append(urls, state.Terminated.ContainerID)
-			}
-		}
-		for _, url := range urls {
-			if _, id, ok := strings.Cut(url, "://"); ok && !slices.Contains(ids, id) {
-				ids = append(ids, id)
-			}
-		}
-	}
-	return ids
 }
 
 // bornAt is when c was made. The agent's clock counts only where it is behind the API server's.

@@ -1,11 +1,10 @@
 package controller
 
 import (
-	"time"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/view"
 )
 
 // outlivedByNode reports whether c's node has booted since c was made: c ended, and no agent will say so. Boot IDs have
@@ -14,15 +13,5 @@ import (
 func outlivedByNode(c *v1alpha1.NodeContainer, node *corev1.Node) bool {
 	boot := node.Status.NodeInfo.BootID
 	return boot != "" && boot != c.Spec.BootID && c.Status.State != v1alpha1.StateStopped &&
-		c.CreationTimestamp.Time.Before(reportedAt(node))
-}
-
-// reportedAt is when the kubelet last wrote its Node's status; zero if it never did.
-func reportedAt(node *corev1.Node) time.Time {
-	for _, condition := range node.Status.Conditions {
-		if condition.Type == corev1.NodeReady {
-			return condition.LastHeartbeatTime.Time
-		}
-	}
-	return time.Time{}
+		c.CreationTimestamp.Time.Before(view.ReportedAt(node))
 }

@@ -83,19 +83,6 @@ func excess(stopped []v1alpha1.NodeContainer, keep int) []v1alpha1.NodeContainer
 	return stopped[:len(stopped)-keep]
 }
 
-// nameOf is what instances of one container on one node have in common: its name in its pod, its engine's name for it,
-// or its ID, which some engines use again.
-func nameOf(c *v1alpha1.NodeContainer) string {
-	pod := c.Spec.Pod
-	switch {
-	case pod.Name != "" && pod.Container != "":
-		return strings.Join([]string{c.Spec.NodeName, pod.Namespace, pod.Name, pod.Container}, "/")
-	case c.Spec.Name != "":
-		return c.Spec.NodeName + "/" + c.Spec.Name
-	}
-	return c.Spec.NodeName + "/" + c.Spec.ContainerID
-}
-
 func latest(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return b

@@ -24,6 +24,7 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration"
+	"github.com/containerhook/containerhook/internal/view"
 )
 
 // errEmpty has a kind read as if there were none of it.
@@ -69,8 +70,8 @@ func newWorld(t *testing.T) *world {
 	builder := fake.NewClientBuilder().WithScheme(scheme).
 		WithStatusSubresource(&v1alpha1.NodeContainer{}, &v1alpha1.NodeContainerAgent{}).
 		WithTypeConverters(applyconfiguration.NewTypeConverter(scheme), applyconfigurations.NewTypeConverter(scheme))
-	for _, index := range indexes {
-		builder.WithIndex(index.object, index.field, index.values)
+	for _, index := range view.Indexes {
+		builder.WithIndex(index.Object, index.Field, index.Values)
 	}
 	w := &world{api: builder.Build(), deletes: make(map[string]deletion)}
 	cached := interceptor.NewClient(w.api, interceptor.Funcs{

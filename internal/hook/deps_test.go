@@ -46,7 +46,8 @@ var layers = map[string]struct{ ours, never []string }{
 	"internal/desired":       {ours: []string{"api/v1alpha1", "internal/hook", "internal/object"}, never: slices.Concat(clients, kernel)},
 	"internal/agent":         {ours: []string{"api/v1alpha1", "internal/desired", "internal/hook", "internal/object"}, never: kernel},
 	"internal/drift":         {ours: []string{"api/v1alpha1"}, never: slices.Concat(clients, kernel)},
-	"internal/controller":    {ours: []string{"api/v1alpha1", appliedTypes, appliedSchema, "internal/drift"}, never: kernel},
+	"internal/view":          {ours: []string{"api/v1alpha1", "internal/drift"}, never: kernel},
+	"internal/controller":    {ours: []string{"api/v1alpha1", appliedTypes, appliedSchema, "internal/drift", "internal/view"}, never: kernel},
 }
 
 func TestEveryPackageKeepsToItsLayer(t *testing.T) {

@@ -26,6 +26,7 @@ import (
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/controller"
+	"github.com/containerhook/containerhook/internal/view"
 )
 
 // shop is a namespace in which pods can be made.
@@ -50,7 +51,7 @@ func startController(t *testing.T, change func(*controller.Options)) running {
 	rights.Wrap(requests.wrap)
 	skip := true // the names of controllers are the process's, and every test has them
 	mgr, err := ctrl.NewManager(rights, ctrl.Options{
-		Scheme: newClient(t, plane.Config).Scheme(), Cache: controller.CacheOptions(), Logger: logr.Discard(),
+		Scheme: newClient(t, plane.Config).Scheme(), Cache: view.CacheOptions(), Logger: logr.Discard(),
 		Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller: config.Controller{SkipNameValidation: &skip},
 	})

@@ -1,21 +1,60 @@
-package controller
+package view
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/drift"
 )
 
+// CacheOptions keep in memory what the policies ask for, and of pods those only that are on a node.
+func CacheOptions() cache.Options {
+	return cache.Options{ByObject: map[client.Object]cache.ByObject{
+		&corev1.Pod{}: {
+			Field:     fields.OneTermNotEqualSelector("spec.nodeName", ""),
+			Transform: transform(stripPod),
+		},
+		&corev1.Node{}:                 {Transform: transform(stripNode)},
+		&v1alpha1.NodeContainer{}:      {Transform: transform(stripContainer)},
+		&v1alpha1.NodeContainerAgent{}: {Transform: transform(stripAgent)},
+	}}
+}
+
+// transform makes a cache's transform function of strip. The cache also hands in tombstones, which it has stripped
+// before.
+func transform[T client.Object](strip func(T)) func(any) (any, error) {
+	return func(o any) (any, error) {
+		if object, ok := o.(T); ok {
+			strip(object)
+		}
+		return o, nil
+	}
+}
+
 func stripNode(n *corev1.Node) {
 	n.ObjectMeta = identity(n.ObjectMeta)
 	n.Spec = corev1.NodeSpec{}
-	ready := corev1.NodeCondition{Type: corev1.NodeReady, LastHeartbeatTime: metav1.NewTime(reportedAt(n))}
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, LastHeartbeatTime: metav1.NewTime(ReportedAt(n))}
 	n.Status = corev1.NodeStatus{
 		Conditions: []corev1.NodeCondition{ready},
 		NodeInfo:   corev1.NodeSystemInfo{BootID: n.Status.NodeInfo.BootID},
 	}
+}
+
+// ReportedAt is when the kubelet last wrote its Node's status; zero if it never did.
+func ReportedAt(node *corev1.Node) time.Time {
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			return condition.LastHeartbeatTime.Time
+		}
+	}
+	return time.Time{}
 }
 
 func stripAgent(a *v1alpha1.NodeContainerAgent) {
@@ -47,10 +86,10 @@ func stripContainer(c *v1alpha1.NodeContainer) {
 }
 
 func stripPod(p *corev1.Pod) {
-	hash, mirror := p.Annotations[configHash]
+	hash, mirror := p.Annotations[ConfigHash]
 	p.ObjectMeta = identity(p.ObjectMeta)
 	if mirror {
-		p.Annotations = map[string]string{configHash: hash}
+		p.Annotations = map[string]string{ConfigHash: hash}
 	}
 	p.Spec = drift.Asked(&p.Spec)
 	status := p.Status
