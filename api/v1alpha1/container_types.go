@@ -24,13 +24,6 @@ type ContainerRuntime struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Path string `json:"path,omitempty"`
-
-	// root is the runtime's state directory. It tells which engine the container belongs to:
-	// /run/containerd/runc/k8s.io is containerd's, for Kubernetes.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=1024
-	// +optional
-	Root string `json:"root,omitempty"`
 }
 
 // ContainerPod is the pod that a container claims to belong to.
@@ -277,7 +270,7 @@ type ContainerResources struct {
 	// +optional
 	CPUQuota int64 `json:"cpuQuota,omitempty"`
 
-	// cpuPeriod is the length of a period, in microseconds.
+	// cpuPeriod is the length of a period, in microseconds, where there is a quota and it is not the kernel's own: 100000.
 	// +kubebuilder:validation:Minimum=1
 	// +optional
 	CPUPeriod int64 `json:"cpuPeriod,omitempty"`

@@ -115,7 +115,8 @@ type NodeContainerSpec struct {
 	// +optional
 	Runtime ContainerRuntime `json:"runtime,omitzero"`
 
-	// bundle is the absolute path of the directory of config.json, as the runtime sees it.
+	// bundle is the absolute path of the directory of config.json, as the runtime sees it. It also tells which engine the
+	// container belongs to: what is below /run/containerd/io.containerd.runtime.v2.task/moby is docker's.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional

@@ -22,7 +22,6 @@ func specOf(e *hook.Event, o *Options) v1alpha1.NodeContainerSpec {
 		Runtime: v1alpha1.ContainerRuntime{
 			Name: c.text("runtime.name", e.Runtime.Name, maxWord),
 			Path: c.text("runtime.path", e.Runtime.Path, MaxPath),
-			Root: c.text("runtime.root", e.Runtime.Root, MaxPath),
 		},
 		Security: v1alpha1.ContainerSecurity{Rootless: e.Rootless},
 	}
@@ -99,6 +98,10 @@ func hooksOf(c *cutter, hooks *specs.Hooks) []v1alpha1.ContainerHook {
 	return capped(c, "hooks", all, maxHooks)
 }
 
+// usualPeriod is the period of a CPU quota, in microseconds, that the kernel takes where it is given none
+// (Documentation/scheduler/sched-bwc.rst).
+const usualPeriod = 100_000
+
 func resourcesOf(r *specs.LinuxResources) v1alpha1.ContainerResources {
 	var res v1alpha1.ContainerResources
 	if r == nil {
@@ -109,8 +112,9 @@ func resourcesOf(r *specs.LinuxResources) v1alpha1.ContainerResources {
 	}
 	if r.CPU != nil {
 		res.CPUShares = positive(r.CPU.Shares)
-		if res.CPUQuota = positive(r.CPU.Quota); res.CPUQuota > 0 { // without a quota the period says nothing
-			res.CPUPeriod = positive(r.CPU.Period)
+		res.CPUQuota = positive(r.CPU.Quota)
+		if period := positive(r.CPU.Period); res.CPUQuota > 0 && period != usualPeriod { // without a quota it says nothing
+			res.CPUPeriod = period
 		}
 	}
 	if r.Pids != nil {

@@ -48,7 +48,7 @@ func TestSpecOfAContainerWithoutConfigHasWhatTheRuntimeWasTold(t *testing.T) {
 	o := testOptions()
 	want := v1alpha1.NodeContainerSpec{
 		NodeName: "node-1", BootID: hooktest.BootID, ContainerID: "runc-spec", Type: v1alpha1.TypeContainer,
-		Runtime:      v1alpha1.ContainerRuntime{Name: "runc", Path: "/usr/sbin/runc", Root: "/run/runc"},
+		Runtime:      v1alpha1.ContainerRuntime{Name: "runc", Path: "/usr/sbin/runc"},
 		Bundle:       "/run/containerd/io.containerd.runtime.v2.task/k8s.io/runc-spec",
 		ConfigDigest: hooktest.Digest,
 	}
@@ -150,6 +150,17 @@ func TestResourcesWithoutALimitAreLeftOut(t *testing.T) {
 	})
 	if got != (v1alpha1.ContainerResources{}) {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// With a quota the period is told, unless it is the kernel's own.
+func TestThePeriodOfAQuotaIsToldWhereItIsUnusual(t *testing.T) {
+	for period, want := range map[uint64]int64{100_000: 0, 50_000: 50_000} {
+		quota := int64(25_000)
+		got := resourcesOf(&specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &quota, Period: &period}})
+		if got.CPUQuota != quota || got.CPUPeriod != want {
+			t.Errorf("of a period of %d: got %+v", period, got)
+		}
 	}
 }
 

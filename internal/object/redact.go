@@ -100,7 +100,6 @@ func (c *cutter) fit(spec *v1alpha1.NodeContainerSpec) {
 		{"mounts", func() { spec.Mounts = nil }},
 		{"bundle", func() { spec.Bundle = "" }},
 		{"cgroupsPath", func() { spec.CgroupsPath = "" }},
-		{"runtime.root", func() { spec.Runtime.Root = "" }},
 		{"runtime.path", func() { spec.Runtime.Path = "" }},
 		{"entrypoint", func() { spec.Entrypoint = "" }},
 		{"image.name", func() { spec.Image.Name = "" }},

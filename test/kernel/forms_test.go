@@ -309,23 +309,19 @@ func (c *call) checkEnded(told []v1alpha1.NodeContainer) {
 		c.t.Errorf("told as %s", got)
 	}
 	end := last(told)
-	root, cut := c.root, c.bundle
-	if located, err := filepath.EvalSymlinks(root); err == nil {
-		root = located
-	}
+	cut := c.bundle
 	if len(cut) > maxTold {
 		cut = cut[:maxTold]
 	}
 	for what, pair := range map[string][2]string{
-		"bundle":       {end.Spec.Bundle, cut},
-		"truncated":    {strconv.FormatBool(slices.Contains(end.Spec.Truncated, "bundle")), strconv.FormatBool(len(c.bundle) > maxTold)},
-		"runtime":      {end.Spec.Runtime.Name, c.name},
-		"runtime root": {end.Spec.Runtime.Root, root},
-		"entrypoint":   {end.Spec.Entrypoint, "/probe"},
-		"exit code":    {exitOf(end), "7"},
-		"seen by":      {seenBy(&end), v1alpha1.ReasonHook},
-		"instance":     {end.Name, told[0].Name},
-		"problem":      {problemOf(end), ""},
+		"bundle":     {end.Spec.Bundle, cut},
+		"truncated":  {strconv.FormatBool(slices.Contains(end.Spec.Truncated, "bundle")), strconv.FormatBool(len(c.bundle) > maxTold)},
+		"runtime":    {end.Spec.Runtime.Name, c.name},
+		"entrypoint": {end.Spec.Entrypoint, "/probe"},
+		"exit code":  {exitOf(end), "7"},
+		"seen by":    {seenBy(&end), v1alpha1.ReasonHook},
+		"instance":   {end.Name, told[0].Name},
+		"problem":    {problemOf(end), ""},
 	} {
 		if pair[0] != pair[1] {
 			c.t.Errorf("%s is %.300q, want %.300q", what, pair[0], pair[1])

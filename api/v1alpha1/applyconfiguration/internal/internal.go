@@ -142,9 +142,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: path
       type:
         scalar: string
-    - name: root
-      type:
-        scalar: string
 - name: com.github.containerhook.containerhook.api.v1alpha1.ContainerSecurity
   map:
     fields:

@@ -15,7 +15,7 @@ type ContainerResourcesApplyConfiguration struct {
 	CPUShares *int64 `json:"cpuShares,omitempty"`
 	// cpuQuota is the CPU time, in microseconds, that the container can use in each period.
 	CPUQuota *int64 `json:"cpuQuota,omitempty"`
-	// cpuPeriod is the length of a period, in microseconds.
+	// cpuPeriod is the length of a period, in microseconds, where there is a quota and it is not the kernel's own: 100000.
 	CPUPeriod *int64 `json:"cpuPeriod,omitempty"`
 	// pidsLimit is how many processes and threads the container can have.
 	PIDsLimit *int64 `json:"pidsLimit,omitempty"`

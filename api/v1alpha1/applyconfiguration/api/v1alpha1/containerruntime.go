@@ -15,9 +15,6 @@ type ContainerRuntimeApplyConfiguration struct {
 	Handler *string `json:"handler,omitempty"`
 	// path is the path of the runtime's binary on the node.
 	Path *string `json:"path,omitempty"`
-	// root is the runtime's state directory. It tells which engine the container belongs to:
-	// /run/containerd/runc/k8s.io is containerd's, for Kubernetes.
-	Root *string `json:"root,omitempty"`
 }
 
 // ContainerRuntimeApplyConfiguration constructs a declarative configuration of the ContainerRuntime type for use with
@@ -47,13 +44,5 @@ func (b *ContainerRuntimeApplyConfiguration) WithHandler(value string) *Containe
 // If called multiple times, the Path field is set to the value of the last call.
 func (b *ContainerRuntimeApplyConfiguration) WithPath(value string) *ContainerRuntimeApplyConfiguration {
 	b.Path = &value
-	return b
-}
-
-// WithRoot sets the Root field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Root field is set to the value of the last call.
-func (b *ContainerRuntimeApplyConfiguration) WithRoot(value string) *ContainerRuntimeApplyConfiguration {
-	b.Root = &value
 	return b
 }

@@ -29,7 +29,8 @@ type NodeContainerSpecApplyConfiguration struct {
 	Type *apiv1alpha1.ContainerType `json:"type,omitempty"`
 	// runtime is the OCI runtime that made the container.
 	Runtime *ContainerRuntimeApplyConfiguration `json:"runtime,omitempty"`
-	// bundle is the absolute path of the directory of config.json, as the runtime sees it.
+	// bundle is the absolute path of the directory of config.json, as the runtime sees it. It also tells which engine the
+	// container belongs to: what is below /run/containerd/io.containerd.runtime.v2.task/moby is docker's.
 	Bundle *string `json:"bundle,omitempty"`
 	// configDigest is "sha256:" and the hash of the bytes of config.json.
 	ConfigDigest *string `json:"configDigest,omitempty"`
