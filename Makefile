@@ -233,10 +233,11 @@ test-chart: $(CHART_TOOLS) ## Test the chart with both Helms, against Kubernetes
 
 .PHONY: update-chart
 update-chart: bin/chart/helm-docs ## Copy what the chart has of config/, and make its README.
-	@rm -rf charts/containerhook/files/{crds,rbac,policy} && mkdir charts/containerhook/files/{crds,rbac,policy}
+	@rm -rf charts/containerhook/files/{crds,rbac,policy,compact} && mkdir charts/containerhook/files/{crds,rbac,policy,compact}
 	@cp config/crd/bases/*.yaml charts/containerhook/files/crds/
 	@cp config/rbac/{agent,controller,viewer}.yaml charts/containerhook/files/rbac/
 	@cp config/policy/agent.yaml charts/containerhook/files/policy/
+	@cp config/compact/nodecontainers.yaml charts/containerhook/files/compact/
 	@$< --chart-search-root charts --log-level warning
 
 .PHONY: verify-chart

@@ -39,6 +39,7 @@ commonLabels: {team: x}
 	"as little as can be": `
 crds: {enabled: false}
 admissionPolicy: {enabled: false}
+compactObjects: {enabled: false}
 networkPolicy: {enabled: false}
 rbac: {viewers: false}
 controller: {replicas: 1, podDisruptionBudget: {enabled: false}, tolerations: [{operator: Exists}]}

@@ -66,7 +66,7 @@ func prepare(ctx context.Context) (stop func(), err error) {
 			return stop, fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 		}
 	}
-	if plane, err = startPlane(ctx); err != nil {
+	if plane, err = startPlane(ctx, "default", "compact"); err != nil {
 		return stop, err
 	}
 	return func() {
@@ -77,13 +77,13 @@ func prepare(ctx context.Context) (stop func(), err error) {
 	}, nil
 }
 
-// startPlane starts an API server with config/ installed.
-func startPlane(ctx context.Context) (*controlplane.ControlPlane, error) {
+// startPlane starts an API server with parts of config/ installed.
+func startPlane(ctx context.Context, parts ...string) (*controlplane.ControlPlane, error) {
 	p, err := controlplane.Start(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Install(ctx, "default"); err != nil {
+	if err := p.Install(ctx, parts...); err != nil {
 		return nil, errors.Join(err, p.Stop())
 	}
 	return p, nil

@@ -21,7 +21,7 @@ const (
 // TestWhatHappensWhileTheAPIServerIsAwayIsToldWhenItIsBack: it is killed, and 200 containers come and go on the node.
 func TestWhatHappensWhileTheAPIServerIsAwayIsToldWhenItIsBack(t *testing.T) {
 	t.Parallel()
-	p, err := startPlane(t.Context())
+	p, err := startPlane(t.Context(), "default") // as before Kubernetes 1.36, without config/compact
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
@@ -43,11 +44,15 @@ func fateOf(c *v1alpha1.NodeContainer) fate {
 
 // administrator returns a client that may do everything.
 func administrator(plane *controlplane.ControlPlane) (client.Client, error) {
+	return newClient(plane.Config)
+}
+
+func newClient(config *rest.Config) (client.Client, error) {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return nil, err
 	}
-	return client.New(plane.Config, client.Options{Scheme: scheme})
+	return client.New(config, client.Options{Scheme: scheme})
 }
 
 // objects returns the node's objects by the ID of their container. Two of one ID are an error.
