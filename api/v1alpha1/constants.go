@@ -16,7 +16,7 @@ const (
 // Types of a NodeContainer's conditions. The node's agent writes the first two, the controller the other two.
 const (
 	// ConditionObserved is True while an agent follows the container. The controller sets it to Unknown when the agent is
-	// lost, back to True when it is heard of again, and to False when the node has booted since.
+	// lost, back to True when it is heard of again, and to False when the node has booted since or its agents forgot it.
 	ConditionObserved = "Observed"
 	// ConditionFactsComplete is False where spec lacks something that the agent could not read or had to cut.
 	ConditionFactsComplete = "FactsComplete"
@@ -35,6 +35,8 @@ const (
 	ReasonListing = "Listing"
 	// ReasonRebooted means False: the node has booted since, and nothing of the container is left.
 	ReasonRebooted = "Rebooted"
+	// ReasonForgotten means False: the node's agents began anew without their checkpoint, and did not find the container.
+	ReasonForgotten = "Forgotten"
 )
 
 // Reasons of ConditionFactsComplete.

@@ -292,6 +292,10 @@ func (in *NodeContainerAgentStatus) DeepCopyInto(out *NodeContainerAgentStatus) 
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.KnownSince != nil {
+		in, out := &in.KnownSince, &out.KnownSince
+		*out = (*in).DeepCopy()
+	}
 	if in.HeartbeatTime != nil {
 		in, out := &in.HeartbeatTime, &out.HeartbeatTime
 		*out = (*in).DeepCopy()

@@ -68,7 +68,7 @@ func toAPI(ctx context.Context, o *options, set *desired.Set, bootID string, sta
 		logr.FromContextOrDiscard(ctx).Error(err, "Beginning without it: how containers ended in between is not known")
 	}
 	writer, err := agent.NewWriter(set, agent.WriterOptions{Config: config, NodeName: o.nodeName, Version: version,
-		BootID: bootID, Save: checkpoint.Save, Status: status, Metrics: registry})
+		BootID: bootID, KnownSince: checkpoint.KnownSince(), Save: checkpoint.Save, Status: status, Metrics: registry})
 	if err != nil {
 		return nil, err
 	}

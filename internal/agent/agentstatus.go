@@ -18,18 +18,14 @@ const maxRuntimes = 64
 // agentStatus is how the agent does, as its NodeContainerAgent tells. before are the conditions as they were told last.
 func agentStatus(o *WriterOptions, c desired.Counts, suspended bool, before []metav1.Condition, now time.Time) v1alpha1.NodeContainerAgentStatus {
 	h := o.Status()
-	beat, live, suppressed := metav1.NewTime(now.UTC().Truncate(time.Second)), int32(c.Live), int32(0)
+	beat, live, suppressed := seconds(now), int32(c.Live), int32(0)
 	failed, dropped := int64(c.Failed), int64(c.Dropped)
 	if suspended {
 		suppressed = int32(c.Missing)
 	}
 	status := v1alpha1.NodeContainerAgentStatus{
-		Version: o.Version, BootID: o.BootID, HeartbeatTime: &beat, Runtimes: texts(h.Runtimes),
+		Version: o.Version, BootID: o.BootID, HeartbeatTime: beat, KnownSince: seconds(o.KnownSince), LastListTime: seconds(h.Listed), Runtimes: texts(h.Runtimes),
 		Live: &live, Missed: &h.Missed, FailedCreates: &failed, LateAnswers: &h.Late, Dropped: &dropped, Suppressed: &suppressed,
-	}
-	if !h.Listed.IsZero() {
-		listed := metav1.NewTime(h.Listed.UTC().Truncate(time.Second))
-		status.LastListTime = &listed
 	}
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonListed}
 	if h.NotReady != nil {
@@ -44,10 +40,19 @@ func agentStatus(o *WriterOptions, c desired.Counts, suspended bool, before []me
 	}
 	status.Conditions = append([]metav1.Condition(nil), before...)
 	for _, condition := range []metav1.Condition{ready, hooked} {
-		condition.LastTransitionTime = beat
+		condition.LastTransitionTime = *beat
 		meta.SetStatusCondition(&status.Conditions, condition)
 	}
 	return status
+}
+
+// seconds returns t as the API stores it; nil where it is zero.
+func seconds(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	stored := metav1.NewTime(t.UTC().Truncate(time.Second))
+	return &stored
 }
 
 // texts bounds and cleans a list of paths for the API.

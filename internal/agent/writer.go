@@ -46,12 +46,14 @@ type Writer struct {
 	isHeard   <-chan struct{}
 }
 
-// WriterOptions are what a Writer must know besides its Set. All are required.
+// WriterOptions are what a Writer must know besides its Set. All but KnownSince are required.
 type WriterOptions struct {
 	Config   *rest.Config // of an agent's service account; its limits of rate are the Writer's
 	NodeName string
 	Version  string
 	BootID   string
+	// KnownSince is since when the node's containers are known; zero where that is not known.
+	KnownSince time.Time
 	// Save writes the checkpoint. It is called before each create, which goes on whatever it says.
 	Save func() error
 	// Status is how the hook does. Safe for concurrent use.

@@ -44,7 +44,7 @@ func (r *containers) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	now := time.Now()
 	if outlivedByNode(&c, &node) {
-		return ctrl.Result{}, r.endUnseen(ctx, &c, now)
+		return ctrl.Result{}, endUnseen(ctx, r.client, &c, v1alpha1.ReasonRebooted, now)
 	}
 	pods, err := view.PodsOf(ctx, r.client, &c)
 	if err != nil {
@@ -113,12 +113,10 @@ func compare(c *v1alpha1.NodeContainer, p *corev1.Pod) finding {
 	return finding{metav1.ConditionFalse, v1alpha1.ReasonDiffers, strings.Join(differences, "; ")}
 }
 
-// endUnseen says that c ended with an earlier boot of its node. It is retired as any other that stopped.
-func (r *containers) endUnseen(ctx context.Context, c *v1alpha1.NodeContainer, now time.Time) error {
-	observed, _ := condition(c.Status.Conditions, v1alpha1.ConditionObserved, finding{
-		metav1.ConditionFalse, v1alpha1.ReasonRebooted, "",
-	}, now)
-	return applyStatus(ctx, r.client, c, ownerOfObserved, apply.NodeContainerStatus().
+// endUnseen says that c ended, and that no agent will say how. It is retired as any other that stopped.
+func endUnseen(ctx context.Context, w client.Client, c *v1alpha1.NodeContainer, reason string, now time.Time) error {
+	observed, _ := condition(c.Status.Conditions, v1alpha1.ConditionObserved, finding{metav1.ConditionFalse, reason, ""}, now)
+	return applyStatus(ctx, w, c, ownerOfObserved, apply.NodeContainerStatus().
 		WithState(v1alpha1.StateStopped).WithReason(v1alpha1.StopExitUnseen).WithConditions(observed))
 }
 

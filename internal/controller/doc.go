@@ -3,13 +3,14 @@
 //
 // Each policy is a file, and decides in a pure function:
 //
-//	match.go    PodMatched: which pod accounts for a container
-//	retire.go   when the object of a stopped container goes
-//	reboot.go   which containers ended with an earlier boot of their node
-//	sweep.go    when a node is gone, and all of its objects with it
-//	lost.go     when an agent is lost, and when so many are that the fault is rather here
-//	breaker.go  when there are too many objects for agents to make more
-//	trust.go    when nothing may be deleted
+//	match.go      PodMatched: which pod accounts for a container
+//	retire.go     when the object of a stopped container goes
+//	reboot.go     which containers ended with an earlier boot of their node
+//	forgotten.go  which ended while no agent was there, and none of them knows them any more
+//	sweep.go      when a node is gone, and all of its objects with it
+//	lost.go       when an agent is lost, and when so many are that the fault is rather here
+//	breaker.go    when there are too many objects for agents to make more
+//	trust.go      when nothing may be deleted
 //
 // Package drift says what a container has that its pod did not ask for: SpecMatched. Package view holds what they all
 // read. containers.go and nodes.go act on what all of them decide: one reconciler for each NodeContainer, one for each

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -62,19 +63,20 @@ func (r *nodes) listen(ctx context.Context, agent *v1alpha1.NodeContainerAgent, 
 		if err := r.markAgent(ctx, agent, now); err != nil {
 			return ctrl.Result{}, err
 		}
-		_, rest, err := r.markContainers(ctx, agent.Name, metav1.ConditionTrue, isLost, now)
+		_, rest, err := r.markContainers(ctx, agent, metav1.ConditionTrue, isLost, now)
 		return ctrl.Result{RequeueAfter: rest}, err
 	case wasLost: // this controller has begun since
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
-	marked, rest, err := r.markContainers(ctx, agent.Name, metav1.ConditionUnknown, isBack, now)
+	marked, rest, err := r.markContainers(ctx, agent, metav1.ConditionUnknown, isBack, now)
 	if err != nil || rest > 0 {
 		return ctrl.Result{RequeueAfter: rest}, err
 	}
 	if marked > 0 {
 		r.events.Eventf(agent, nil, corev1.EventTypeNormal, "AgentBack", "Restore", "The agent is heard of again")
 	}
-	return ctrl.Result{RequeueAfter: left}, nil
+	rest, err = r.endForgotten(ctx, agent, now)
+	return ctrl.Result{RequeueAfter: cmp.Or(rest, left)}, err
 }
 
 // pause reports whether there is a mass outage.
@@ -102,27 +104,37 @@ func (r *nodes) markAgent(ctx context.Context, agent *v1alpha1.NodeContainerAgen
 	return nil
 }
 
-// markContainers writes found to Observed of those of the node's containers that live and have it otherwise. It returns
-// how many it wrote, and when to go on where there were too many for now.
-func (r *nodes) markContainers(ctx context.Context, node string, from metav1.ConditionStatus, found finding, now time.Time) (int, time.Duration, error) {
+// markContainers writes found to Observed of those of the agent's containers that live and have it otherwise. It returns
+// how many it wrote, and when to go on where there were too many for now. What the agent has not confirmed is not back.
+func (r *nodes) markContainers(ctx context.Context, agent *v1alpha1.NodeContainerAgent, from metav1.ConditionStatus, found finding, now time.Time) (int, time.Duration, error) {
+	return r.each(ctx, agent.Name, func(c *v1alpha1.NodeContainer) bool {
+		return c.Status.State != v1alpha1.StateStopped && !(found == isBack && isUnconfirmed(c, agent.Status.KnownSince)) &&
+			meta.IsStatusConditionPresentAndEqual(c.Status.Conditions, v1alpha1.ConditionObserved, from)
+	}, func(c *v1alpha1.NodeContainer) error {
+		observed, _ := condition(c.Status.Conditions, v1alpha1.ConditionObserved, found, now)
+		return applyStatus(ctx, r.client, c, ownerOfObserved, apply.NodeContainerStatus().WithConditions(observed))
+	})
+}
+
+// each writes those of the node's containers that are, as many as may be written now. It returns how many it wrote, and
+// when to go on where there are more.
+func (r *nodes) each(ctx context.Context, node string, is func(*v1alpha1.NodeContainer) bool, write func(*v1alpha1.NodeContainer) error) (int, time.Duration, error) {
 	all, err := view.ContainersOn(ctx, r.client, node)
 	if err != nil {
 		return 0, 0, err
 	}
-	marked := 0
+	written := 0
 	for i := range all {
-		c := &all[i]
-		if c.Status.State == v1alpha1.StateStopped || !meta.IsStatusConditionPresentAndEqual(c.Status.Conditions, v1alpha1.ConditionObserved, from) {
+		if !is(&all[i]) {
 			continue
 		}
 		if !r.marks.TryAccept() {
-			return marked, time.Second, nil
+			return written, time.Second, nil
 		}
-		observed, _ := condition(c.Status.Conditions, v1alpha1.ConditionObserved, found, now)
-		if err := applyStatus(ctx, r.client, c, ownerOfObserved, apply.NodeContainerStatus().WithConditions(observed)); err != nil {
-			return marked, 0, err
+		if err := write(&all[i]); err != nil {
+			return written, 0, err
 		}
-		marked++
+		written++
 	}
-	return marked, 0, nil
+	return written, 0, nil
 }

@@ -31,6 +31,8 @@ type Checkpoint struct {
 	set  *Set
 	path string
 
+	knownSince time.Time
+
 	mu    sync.Mutex
 	saved int // the Set's changes that the file has
 }
@@ -39,6 +41,7 @@ type Checkpoint struct {
 type content struct {
 	Version          int
 	NodeName, BootID string
+	KnownSince       time.Time
 	Members          []*member
 }
 
@@ -47,8 +50,12 @@ func NewCheckpoint(set *Set, dir string) (*Checkpoint, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of the checkpoint: %w", err)
 	}
-	return &Checkpoint{set: set, path: filepath.Join(dir, "containers.json")}, nil
+	return &Checkpoint{set: set, path: filepath.Join(dir, "containers.json"), knownSince: time.Now(), saved: -1}, nil
 }
+
+// KnownSince returns since when the agents of this boot have known all of the node's containers: since the checkpoint
+// that has been handed on was begun. It is called after Load.
+func (c *Checkpoint) KnownSince() time.Time { return c.knownSince }
 
 // Load brings what the file has of this boot into the Set, and returns those containers, each as it was told last. The
 // error says why there are none; the Set is empty then, and all is well otherwise. No file is no error.
@@ -70,6 +77,7 @@ func (c *Checkpoint) Load() ([]hook.Container, error) {
 	if o := c.set.options; file.BootID != o.BootID || file.NodeName != o.NodeName {
 		return nil, nil // what ran then is gone; the controller knows
 	}
+	c.knownSince = file.KnownSince
 	var known []hook.Container
 	for _, m := range file.Members {
 		if m == nil || m.Object == nil {
@@ -91,7 +99,7 @@ func (c *Checkpoint) Save() error {
 	if err == nil && changes == c.saved {
 		return nil
 	}
-	raw, headErr := json.Marshal(content{checkpointVersion, c.set.options.NodeName, c.set.options.BootID, []*member{}})
+	raw, headErr := json.Marshal(content{checkpointVersion, c.set.options.NodeName, c.set.options.BootID, c.knownSince, []*member{}})
 	if err = errors.Join(err, headErr); err != nil {
 		return fmt.Errorf("encode the checkpoint: %w", err)
 	}

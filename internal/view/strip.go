@@ -59,7 +59,11 @@ func ReportedAt(node *corev1.Node) time.Time {
 
 func stripAgent(a *v1alpha1.NodeContainerAgent) {
 	a.ObjectMeta = identity(a.ObjectMeta)
-	a.Status = v1alpha1.NodeContainerAgentStatus{Conditions: a.Status.Conditions, HeartbeatTime: a.Status.HeartbeatTime}
+	status := a.Status
+	a.Status = v1alpha1.NodeContainerAgentStatus{
+		Conditions: status.Conditions, BootID: status.BootID, KnownSince: status.KnownSince, HeartbeatTime: status.HeartbeatTime,
+		LastListTime: status.LastListTime, Dropped: status.Dropped, Suppressed: status.Suppressed,
+	}
 }
 
 func stripContainer(c *v1alpha1.NodeContainer) {

@@ -29,23 +29,53 @@ func TestTheControllerEndsWhatWasThereBeforeAReboot(t *testing.T) {
 		object.Spec.BootID = boot
 		tell(t, c, object)
 	}
-	ends := func(name string, state v1alpha1.ContainerState, observed string) error {
-		var object v1alpha1.NodeContainer
-		if err := c.Get(t.Context(), client.ObjectKey{Name: name}, &object); err != nil {
-			return err
-		}
-		if object.Status.State != state {
-			return fmt.Errorf("%s is %s, not %s", name, object.Status.State, state)
-		}
-		return has(t, c, name, v1alpha1.ConditionObserved, observed)
-	}
 	// The agent is faster than the kubelet: of the second boot the Node does not know yet.
 	stays(t, 3*time.Second, func() error {
-		return errors.Join(ends("first", v1alpha1.StateRunning, v1alpha1.ReasonHook), ends("second", v1alpha1.StateRunning, v1alpha1.ReasonHook))
+		return errors.Join(is(t, c, "first", v1alpha1.StateRunning, v1alpha1.ReasonHook), is(t, c, "second", v1alpha1.StateRunning, v1alpha1.ReasonHook))
 	})
 	reports("second", time.Now().Add(time.Minute))
-	eventually(t, 30*time.Second, func() error { return ends("first", v1alpha1.StateStopped, v1alpha1.ReasonRebooted) })
-	stays(t, 3*time.Second, func() error { return ends("second", v1alpha1.StateRunning, v1alpha1.ReasonHook) })
+	eventually(t, 30*time.Second, func() error { return is(t, c, "first", v1alpha1.StateStopped, v1alpha1.ReasonRebooted) })
+	stays(t, 3*time.Second, func() error { return is(t, c, "second", v1alpha1.StateRunning, v1alpha1.ReasonHook) })
+}
+
+// is returns an error unless a container is in that state, and observed for that reason.
+func is(t *testing.T, c client.Client, name string, state v1alpha1.ContainerState, observed string) error {
+	t.Helper()
+	var object v1alpha1.NodeContainer
+	if err := c.Get(t.Context(), client.ObjectKey{Name: name}, &object); err != nil {
+		return err
+	}
+	if object.Status.State != state {
+		return fmt.Errorf("%s is %s, not %s", name, object.Status.State, state)
+	}
+	return has(t, c, name, v1alpha1.ConditionObserved, observed)
+}
+
+// An agent has lost its checkpoint, and tells of one of two containers only: the other ended while no agent was there.
+func TestTheControllerEndsWhatAnAgentHasForgotten(t *testing.T) {
+	c := newClient(t, plane.Config)
+	newNode(t, "node-f")
+	startController(t, func(*controller.Options) {})
+	create(t, c, newAgent("node-f"))
+	for _, name := range []string{"found", "forgotten"} {
+		object := newContainerOf(nil, name, "node-f", name)
+		object.Status.Conditions[0].LastTransitionTime = metav1.NewTime(time.Now().Add(-time.Hour))
+		tell(t, c, object)
+	}
+	knownSince := time.Now().Add(2 * time.Second) // the objects were made before
+	patchStatus(t, c, newContainer("found", ""), fmt.Sprintf(`{"status":{"conditions":[{"type":"Observed","status":"True","reason":%q,
+		"message":"","lastTransitionTime":%q}]}}`, v1alpha1.ReasonListing, knownSince.UTC().Format(time.RFC3339)))
+	beats := func(at time.Time) {
+		patchStatus(t, c, newAgent("node-f"), fmt.Sprintf(`{"status":{"bootID":"boot","knownSince":%[1]q,"lastListTime":%[1]q,"heartbeatTime":%q}}`,
+			knownSince.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339)))
+	}
+	beats(knownSince) // it may still be telling
+	stays(t, 5*time.Second, func() error { return is(t, c, "forgotten", v1alpha1.StateRunning, v1alpha1.ReasonHook) })
+	eventually(t, 2*time.Minute, func() error {
+		beats(time.Now())
+		return is(t, c, "forgotten", v1alpha1.StateStopped, v1alpha1.ReasonForgotten)
+	})
+	stays(t, 3*time.Second, func() error { return is(t, c, "found", v1alpha1.StateRunning, v1alpha1.ReasonListing) })
 }
 
 // cluster is some nodes, on each of them an agent that can beat, and a container of the same name.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
@@ -126,6 +128,7 @@ func TestAnAgentWhoseCheckpointIsLostConverges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			knew := n.knownSince()
 			a.stop()
 			n.end(dies)
 			if err := lose(filepath.Join(n.checkpoint, "containers.json")); err != nil {
@@ -138,6 +141,9 @@ func TestAnAgentWhoseCheckpointIsLostConverges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if began := n.knownSince(); began.After(knew) != (name != "kept") {
+				t.Errorf("the node's containers are known since %v, and were since %v", began, knew)
+			}
 			for id, c := range objects {
 				if c.UID != before[id].UID {
 					t.Errorf("%s is another object now", id)
@@ -145,4 +151,18 @@ func TestAnAgentWhoseCheckpointIsLostConverges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// knownSince is since when the node's agents say that they know all of its containers.
+func (n *node) knownSince() time.Time {
+	n.t.Helper()
+	admin, err := administrator(n.plane)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var agent v1alpha1.NodeContainerAgent
+	if err := admin.Get(n.t.Context(), client.ObjectKey{Name: n.name}, &agent); err != nil {
+		n.t.Fatal(err)
+	}
+	return agent.Status.KnownSince.Time
 }

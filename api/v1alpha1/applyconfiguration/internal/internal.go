@@ -268,6 +268,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: heartbeatTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: knownSince
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: lastListTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time

@@ -20,6 +20,10 @@ type NodeContainerAgentStatusApplyConfiguration struct {
 	Version *string `json:"version,omitempty"`
 	// bootID is the node's boot ID.
 	BootID *string `json:"bootID,omitempty"`
+	// knownSince is since when this node's agents, one after the other, have known all of its containers. It begins anew
+	// where an agent finds no checkpoint of the one before it: a container that was told before, and has not been told
+	// since, ended in between.
+	KnownSince *metav1.Time `json:"knownSince,omitempty"`
 	// heartbeatTime is when the agent wrote this last. It does so once a minute, and when a condition changes.
 	HeartbeatTime *metav1.Time `json:"heartbeatTime,omitempty"`
 	// runtimes are the paths of the runtime binaries that are held.
@@ -72,6 +76,14 @@ func (b *NodeContainerAgentStatusApplyConfiguration) WithVersion(value string) *
 // If called multiple times, the BootID field is set to the value of the last call.
 func (b *NodeContainerAgentStatusApplyConfiguration) WithBootID(value string) *NodeContainerAgentStatusApplyConfiguration {
 	b.BootID = &value
+	return b
+}
+
+// WithKnownSince sets the KnownSince field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the KnownSince field is set to the value of the last call.
+func (b *NodeContainerAgentStatusApplyConfiguration) WithKnownSince(value metav1.Time) *NodeContainerAgentStatusApplyConfiguration {
+	b.KnownSince = &value
 	return b
 }
 
