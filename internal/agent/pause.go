@@ -18,12 +18,15 @@ const maxPause = time.Minute
 
 // pause holds writes back. Safe for concurrent use.
 type pause struct {
+	turn chan struct{} // held by the one write that tries while the API fails
+
 	mu      sync.Mutex
+	fails   bool // the last write did
 	until   time.Time
 	backoff wait.Backoff
 }
 
-func newPause() *pause { return &pause{backoff: patience} }
+func newPause() *pause { return &pause{turn: make(chan struct{}, 1), backoff: patience} }
 
 // failed begins a pause, or with Retry-After makes it longer. It returns its length, 0 where the failure is of before
 // the one that began it.
@@ -35,6 +38,7 @@ func (p *pause) failed(err error) time.Duration {
 	if now.Before(p.until) && !asked {
 		return 0
 	}
+	p.fails = true
 	d := p.backoff.Step()
 	if asked {
 		d = max(d, wait.Jitter(min(time.Duration(seconds)*time.Second, maxPause), 0.1))
@@ -45,11 +49,11 @@ func (p *pause) failed(err error) time.Duration {
 	return d
 }
 
-// ended says that something was written: the next pause is a short one.
+// ended says that the API has answered: the next pause is a short one.
 func (p *pause) ended() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.backoff = patience
+	p.fails, p.backoff = false, patience
 }
 
 func (p *pause) isOn() bool {
@@ -58,19 +62,32 @@ func (p *pause) isOn() bool {
 	return time.Now().Before(p.until)
 }
 
-// wait returns when no pause is on, or ctx has ended.
-func (p *pause) wait(ctx context.Context) {
+// enter returns when a write may be tried, or ctx has ended: no pause is on, and no other write tries whether the API
+// still fails. leave is called after its failure has been told.
+func (p *pause) enter(ctx context.Context) (leave func()) {
 	for {
 		p.mu.Lock()
-		left := time.Until(p.until)
+		fails, left := p.fails, time.Until(p.until)
 		p.mu.Unlock()
-		if left <= 0 {
-			return
+		if left > 0 {
+			select {
+			case <-ctx.Done():
+				return func() {}
+			case <-time.After(left):
+			}
+			continue
+		}
+		if !fails {
+			return func() {}
 		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-time.After(left):
+			return func() {}
+		case p.turn <- struct{}{}:
 		}
+		if !p.isOn() { // who had the turn before has not failed
+			return func() { <-p.turn }
+		}
+		<-p.turn
 	}
 }

@@ -111,7 +111,7 @@ func (w *Writer) work(ctx context.Context) {
 		if down {
 			return
 		}
-		w.pause.wait(ctx)
+		leave := w.pause.enter(ctx)
 		err := w.write(ctx, name)
 		switch {
 		case ctx.Err() != nil:
@@ -119,6 +119,7 @@ func (w *Writer) work(ctx context.Context) {
 			w.queue.Forget(name)
 		case isTheirs(err): // the object's own fault: the others go on
 			log.Error(err, "The API refuses an object", "name", name)
+			w.pause.ended()
 			w.queue.AddRateLimited(name)
 		default:
 			if d := w.pause.failed(err); d > 0 {
@@ -126,6 +127,7 @@ func (w *Writer) work(ctx context.Context) {
 			}
 			w.queue.Add(name)
 		}
+		leave()
 		w.queue.Done(name)
 	}
 }
