@@ -18,8 +18,11 @@ func TestTheObjectOfAPodsContainerIsCompact(t *testing.T) {
 	pod, _ := startPod(t, someNodes(t, 1)[0])
 	eventually(t, 30*time.Second, func(ctx context.Context) error {
 		objects, err := objectsOf(ctx, pod)
-		if err != nil || len(objects) != 1 {
-			return fmt.Errorf("%d objects: %w", len(objects), err)
+		if err != nil {
+			return err
+		}
+		if len(objects) != 1 {
+			return fmt.Errorf("it has %d objects", len(objects))
 		}
 		o := &objects[0]
 		if meta.FindStatusCondition(o.Status.Conditions, v1alpha1.ConditionSpecMatched) == nil || o.Status.State != v1alpha1.StateRunning {
