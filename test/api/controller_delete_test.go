@@ -132,7 +132,7 @@ func TestTheControllerDeletesANodeThatIsGoneAtOnce(t *testing.T) {
 
 // Kubernetes' garbage collector deletes what a node owns, where the controller does not run.
 func TestANodeThatIsGoneTakesItsObjectsWithIt(t *testing.T) {
-	own, err := controlplane.Start(t.Context())
+	own, err := controlplane.Start(t.Context(), runDir)
 	if err != nil {
 		t.Fatal(err)
 	}

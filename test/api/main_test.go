@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -12,19 +13,32 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/containerhook/containerhook/test/api/controlplane"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
-// plane has everything of config/ installed. It is shared: a test that stops its API server starts one of its own.
-var plane *controlplane.ControlPlane
+// Made by TestMain, for all tests.
+var (
+	plane  *controlplane.ControlPlane // has everything of config/ installed; a test that stops its API server starts one of its own
+	runDir string                     // has all that API servers have
+)
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	machine.Enter()
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	ctrl.SetLogger(logr.Discard())
 	ctx := context.Background()
 	began := time.Now()
 	var err error
-	if plane, err = controlplane.Start(ctx); err != nil {
+	if runDir, err = os.MkdirTemp("", "containerhook-test-"); err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		return 1
+	}
+	defer os.RemoveAll(runDir)
+	machine.EraseOnInterrupt(runDir, filepath.Base(runDir))
+	if plane, err = controlplane.Start(ctx, runDir); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		return 1
 	}

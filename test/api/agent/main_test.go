@@ -79,7 +79,7 @@ func prepare(ctx context.Context) (stop func(), err error) {
 
 // startPlane starts an API server with parts of config/ installed.
 func startPlane(ctx context.Context, parts ...string) (*controlplane.ControlPlane, error) {
-	p, err := controlplane.Start(ctx)
+	p, err := controlplane.Start(ctx, runDir)
 	if err != nil {
 		return nil, err
 	}

@@ -35,9 +35,10 @@ type ControlPlane struct {
 	etcdPeer, address           string // host:port
 }
 
-// Start starts etcd and the API server and returns when it is ready, which takes about 3 s. The caller must Stop it.
-func Start(ctx context.Context) (_ *ControlPlane, err error) {
-	dir, err := os.MkdirTemp("", "containerhook-api-")
+// Start starts etcd and the API server and returns when it is ready, which takes about 3 s. All that they have is in a
+// directory of their own below parent. The caller must Stop it.
+func Start(ctx context.Context, parent string) (_ *ControlPlane, err error) {
+	dir, err := os.MkdirTemp(parent, "api-")
 	if err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
