@@ -30,11 +30,7 @@ func breakerOpens(open bool, objects, maxObjects int) bool {
 }
 
 // breaker counts the objects, for the metrics and for the cap.
-type breaker struct {
-	client  client.Client // reads from the cache
-	options *Options
-	metrics *metrics
-}
+type breaker struct{ common }
 
 // Start counts until ctx ends. What fails is tried again with the next count.
 func (b *breaker) Start(ctx context.Context) error {

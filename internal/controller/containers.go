@@ -24,13 +24,7 @@ import (
 const quietFor = 5 * time.Second
 
 // containers reconciles one NodeContainer at a time: match, drift, reboot, retire.
-type containers struct {
-	client  client.Client // reads from the cache
-	live    client.Reader // reads from the API server
-	trust   *trust
-	options *Options
-	metrics *metrics
-}
+type containers struct{ common }
 
 func (r *containers) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	var c v1alpha1.NodeContainer
@@ -141,13 +135,15 @@ func (r *containers) deleteExcess(ctx context.Context, c *v1alpha1.NodeContainer
 func (r *containers) delete(ctx context.Context, c *v1alpha1.NodeContainer, reason string) (ctrl.Result, error) {
 	doubt := r.trust.check(ctx)
 	if doubt == nil && reason == deletedPodGone {
-		doubt = r.podIsThere(ctx, c)
+		var pod corev1.Pod
+		doubt = r.trust.isGone(ctx, client.ObjectKey{Namespace: c.Spec.Pod.Namespace, Name: c.Spec.Pod.Name}, &pod,
+			func() bool { return isClaimed(&pod, c.Spec.Pod) })
 	}
 	if doubt != nil {
 		log.FromContext(ctx).V(1).Info("Kept what would be deleted", "reason", reason, "doubt", doubt.Error())
 		return ctrl.Result{RequeueAfter: retryDistrust}, nil
 	}
-	err := r.client.Delete(ctx, c, client.Preconditions{UID: &c.UID, ResourceVersion: &c.ResourceVersion})
+	err := r.deleteAsSeen(ctx, c)
 	switch {
 	case apierrors.IsNotFound(err):
 		return ctrl.Result{}, nil
@@ -158,19 +154,4 @@ func (r *containers) delete(ctx context.Context, c *v1alpha1.NodeContainer, reas
 	}
 	r.metrics.deleted.WithLabelValues(reason).Inc()
 	return ctrl.Result{}, nil
-}
-
-// podIsThere asks the API server itself for the pod of c. It returns nil where the pod is surely gone.
-func (r *containers) podIsThere(ctx context.Context, c *v1alpha1.NodeContainer) error {
-	var pod corev1.Pod
-	err := r.live.Get(ctx, client.ObjectKey{Namespace: c.Spec.Pod.Namespace, Name: c.Spec.Pod.Name}, &pod)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil
-	case err != nil:
-		return err
-	case !isClaimed(&pod, c.Spec.Pod):
-		return nil
-	}
-	return fmt.Errorf("the pod is there, and the cache does not know it")
 }

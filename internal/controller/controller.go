@@ -72,14 +72,14 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 			return fmt.Errorf("index %T by %s: %w", index.Object, index.Field, err)
 		}
 	}
-	cached, live := mgr.GetClient(), mgr.GetAPIReader()
-	grounds := &trust{live: live, cached: cached}
+	cached := mgr.GetClient()
+	shared := common{client: cached, trust: &trust{live: mgr.GetAPIReader(), cached: cached}, options: &o, metrics: figures}
 	err = ctrl.NewControllerManagedBy(mgr).Named("containers").
 		For(&v1alpha1.NodeContainer{}).
 		Watches(&corev1.Pod{}, containersOfPod(cached)).
 		Watches(&corev1.Node{}, containersOfNode(cached), builder.WithPredicates(booted())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
-		Complete(&containers{client: cached, live: live, trust: grounds, options: &o, metrics: figures})
+		Complete(&containers{shared})
 	if err != nil {
 		return fmt.Errorf("add controller of containers: %w", err)
 	}
@@ -89,14 +89,27 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 		Watches(&v1alpha1.NodeContainer{}, nodeOfContainer(), builder.WithPredicates(comesOrGoes)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 1}).
 		Complete(&nodes{
-			client: cached, live: live, trust: grounds, options: &o, metrics: figures,
-			events: mgr.GetEventRecorder("containerhook-controller"),
-			known:  make(map[string]sight), marks: flowcontrol.NewTokenBucketRateLimiter(markQPS, markBurst),
+			common: shared, events: mgr.GetEventRecorder("containerhook-controller"),
+			known: make(map[string]sight), marks: flowcontrol.NewTokenBucketRateLimiter(markQPS, markBurst),
 		})
 	if err != nil {
 		return fmt.Errorf("add controller of nodes: %w", err)
 	}
-	return mgr.Add(&breaker{client: cached, options: &o, metrics: figures})
+	return mgr.Add(&breaker{shared})
+}
+
+// common is what reconcilers have.
+type common struct {
+	client  client.Client // reads from the cache
+	trust   *trust
+	options *Options
+	metrics *metrics
+}
+
+// deleteAsSeen deletes o, unless it has changed since it was read.
+func (r *common) deleteAsSeen(ctx context.Context, o client.Object) error {
+	uid, version := o.GetUID(), o.GetResourceVersion()
+	return r.client.Delete(ctx, o, client.Preconditions{UID: &uid, ResourceVersion: &version})
 }
 
 // containersOfPod asks for every container that may be of a pod.

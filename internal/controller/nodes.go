@@ -15,15 +15,10 @@ import (
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
-// nodes reconciles one node at a time: sweep and lost. It has one worker, so nothing of it is locked.
+// nodes reconciles one node at a time: sweep, lost and forgotten. It has one worker, so nothing of it is locked.
 type nodes struct {
-	client  client.Client // reads from the cache
-	live    client.Reader // reads from the API server
-	trust   *trust
-	options *Options
-	metrics *metrics
-	events  events.EventRecorder
-
+	common
+	events events.EventRecorder
 	known  map[string]sight        // by node
 	marks  flowcontrol.RateLimiter // of the containers of lost agents
 	paused bool                    // so many agents are lost that nothing is said of them

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -39,7 +38,7 @@ func (r *nodes) sweep(ctx context.Context, node string, agent *v1alpha1.NodeCont
 	if wait := r.options.NodeGoneAfter - seen.goneFor(now); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	if doubt := errors.Join(r.trust.check(ctx), r.isGone(ctx, node)); doubt != nil {
+	if doubt := errors.Join(r.trust.check(ctx), r.trust.isGone(ctx, client.ObjectKey{Name: node}, &corev1.Node{}, func() bool { return true })); doubt != nil {
 		log.FromContext(ctx).Info("Kept the containers of a node that is gone", "node", node, "doubt", doubt.Error())
 		return ctrl.Result{RequeueAfter: retryDistrust}, nil
 	}
@@ -48,18 +47,6 @@ func (r *nodes) sweep(ctx context.Context, node string, agent *v1alpha1.NodeCont
 	}
 	delete(r.known, node) // what the cache still has for a while is not deleted once more
 	return ctrl.Result{}, nil
-}
-
-// isGone asks the API server itself for the Node. It returns nil where there is surely none.
-func (r *nodes) isGone(ctx context.Context, node string) error {
-	err := r.live.Get(ctx, client.ObjectKey{Name: node}, &corev1.Node{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil
-	case err != nil:
-		return err
-	}
-	return errors.New("the node is there, and the cache does not know it")
 }
 
 func (r *nodes) deleteNode(ctx context.Context, node string, agent *v1alpha1.NodeContainerAgent, count int) error {
@@ -72,8 +59,7 @@ func (r *nodes) deleteNode(ctx context.Context, node string, agent *v1alpha1.Nod
 	if agent == nil {
 		return nil
 	}
-	asSeen := client.Preconditions{UID: &agent.UID, ResourceVersion: &agent.ResourceVersion}
-	err := r.client.Delete(ctx, agent, asSeen)
+	err := r.deleteAsSeen(ctx, agent)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete agent of node %q: %w", node, err)
 	}

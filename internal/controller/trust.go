@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -21,7 +22,7 @@ const retryDistrust = 30 * time.Second
 // trust says whether Pods and Nodes can be read: a container without a pod is no reason to delete anything as long as
 // it may be the pods that are missing. It is safe for concurrent use.
 type trust struct {
-	live, cached client.Reader
+	live, cached client.Reader // the API server, and the cache
 
 	mu      sync.Mutex
 	checked time.Time
@@ -40,6 +41,21 @@ func (t *trust) check(ctx context.Context) error {
 		someIn(ctx, "API", t.live, &corev1.NodeList{}), someIn(ctx, "cache", t.cached, &corev1.NodeList{}))
 	t.checked = time.Now()
 	return t.doubt
+}
+
+// isGone asks the API server itself for what the cache does not have. It returns nil where it is surely gone: there is
+// none of the name, or it is another one.
+func (t *trust) isGone(ctx context.Context, key client.ObjectKey, into client.Object, isIt func() bool) error {
+	err := t.live.Get(ctx, key, into)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("get %T %q: %w", into, key, err)
+	case !isIt():
+		return nil
+	}
+	return fmt.Errorf("%T %q is there, and the cache does not know it", into, key)
 }
 
 // someIn returns an error unless one object of the kind can be read.

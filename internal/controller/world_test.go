@@ -116,9 +116,9 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	o := DefaultOptions()
-	grounds := &trust{live: live, cached: cached}
-	w.containers = &containers{client: cached, live: live, trust: grounds, options: &o, metrics: figures}
-	w.nodes = &nodes{client: cached, live: live, trust: grounds, options: &o, metrics: figures, events: events.NewFakeRecorder(1000),
+	shared := common{client: cached, trust: &trust{live: live, cached: cached}, options: &o, metrics: figures}
+	w.containers = &containers{shared}
+	w.nodes = &nodes{common: shared, events: events.NewFakeRecorder(1000),
 		marks: flowcontrol.NewTokenBucketRateLimiter(markQPS, markBurst), known: make(map[string]sight)}
 	return w
 }
