@@ -36,6 +36,7 @@ const (
 	// ReasonRebooted means False: the node has booted since, and nothing of the container is left.
 	ReasonRebooted = "Rebooted"
 	// ReasonForgotten means False: the node's agents began anew without their checkpoint, and did not find the container.
+	// One of a pod has ended. Another may be where agents do not look, and keeps its state.
 	ReasonForgotten = "Forgotten"
 )
 

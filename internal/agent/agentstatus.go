@@ -23,8 +23,12 @@ func agentStatus(o *WriterOptions, c desired.Counts, suspended bool, before []me
 	if suspended {
 		suppressed = int32(c.Missing)
 	}
+	var knownSince *metav1.Time
+	if h.Unread == 0 {
+		knownSince = seconds(o.KnownSince)
+	}
 	status := v1alpha1.NodeContainerAgentStatus{
-		Version: o.Version, BootID: o.BootID, HeartbeatTime: beat, KnownSince: seconds(o.KnownSince), LastListTime: seconds(h.Listed), Runtimes: texts(h.Runtimes),
+		Version: o.Version, BootID: o.BootID, KnownSince: knownSince, HeartbeatTime: beat, LastListTime: seconds(h.Listed), Runtimes: texts(h.Runtimes),
 		Live: &live, Missed: &h.Missed, FailedCreates: &failed, LateAnswers: &h.Late, Dropped: &dropped, Suppressed: &suppressed,
 	}
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonListed}

@@ -46,7 +46,7 @@ func write(t *testing.T, set *desired.Set, api *fakeAPI) *written {
 	t.Helper()
 	w := &written{t: t, set: set, api: api}
 	writer, err := NewWriter(set, WriterOptions{Config: &rest.Config{Host: "http://api", Transport: api, QPS: 50, Burst: 100},
-		NodeName: "node-1", Version: "v1", BootID: hooktest.BootID, Save: func() error { return nil },
+		NodeName: "node-1", Version: "v1", BootID: hooktest.BootID, KnownSince: hooktest.Epoch, Save: func() error { return nil },
 		Status: func() (s hook.Status) { api.do(func() { s = w.hook }); return s }, Metrics: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
@@ -354,6 +354,19 @@ func TestAnAgentTellsOnceAMinuteAndWhenItChanges(t *testing.T) {
 		condition := agent().Conditions[1]
 		if condition.Type != v1alpha1.ConditionHooked || condition.Status != metav1.ConditionFalse || condition.Message != "no BTF" {
 			t.Errorf("%+v", condition)
+		}
+	})
+}
+
+// What cannot be read may be a container that is there: then the agent does not say that it knows all.
+func TestAnAgentKnowsAllWhereItCouldReadAll(t *testing.T) {
+	bubble(t, func(t *testing.T, w *written) {
+		for unread, want := range []string{hooktest.Epoch.String(), "<nil>"} {
+			w.api.do(func() { w.hook.Unread = unread })
+			after(beatEvery + 2*time.Second)
+			if got := fmt.Sprint(w.api.agentStatus().KnownSince); got != want {
+				t.Errorf("with %d unread all is known since %s, want %s", unread, got, want)
+			}
 		}
 	})
 }

@@ -88,6 +88,7 @@ type Hook struct {
 	hooked bool
 	why    error // the node cannot be hooked
 	listed time.Time
+	unread int // by that listing
 }
 
 // New checks the options and registers the metrics. Nothing is opened before Run.
@@ -283,7 +284,7 @@ func (h *Hook) Status() hook.Status {
 	s := hook.Status{Degraded: h.Degraded(), NotReady: h.Ready(), Missed: count(h.metrics.missed), Late: count(h.metrics.late)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.Listed = h.listed
+	s.Listed, s.Unread = h.listed, h.unread
 	if h.hooked {
 		s.Runtimes = h.runtimes.paths()
 	}

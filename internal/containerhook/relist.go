@@ -96,7 +96,7 @@ func (h *Hook) list(ctx context.Context, first bool) {
 	h.sender(ctx)(in)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.listed = in.at
+	h.listed, h.unread = in.at, len(in.unread)
 }
 
 // find is the inventory of one container: its start is held, and nobody told of its create. It is empty where the host's

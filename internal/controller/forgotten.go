@@ -14,11 +14,13 @@ import (
 // toldWithin is how long an agent that begins anew has to tell of all containers that it finds.
 const toldWithin = time.Minute
 
-// isForgotten reports whether c ended while its node had no agent, and the one that came then knows nothing of it: the
-// checkpoint was lost. It has listed what there is, and told all of it.
+// isForgotten reports whether nobody follows c any more, and nobody has said so: the checkpoint of its node's agents was
+// lost, and the agent that came then has listed what there is, and told all of it.
 func isForgotten(c *v1alpha1.NodeContainer, agent *v1alpha1.NodeContainerAgent, now time.Time) bool {
 	s := &agent.Status
-	if !isUnconfirmed(c, s.KnownSince) || s.LastListTime == nil || s.HeartbeatTime == nil {
+	observed := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionObserved)
+	hasBeenSaid := observed != nil && observed.Reason == v1alpha1.ReasonForgotten
+	if hasBeenSaid || !isUnconfirmed(c, s.KnownSince) || s.LastListTime == nil || s.HeartbeatTime == nil {
 		return false
 	}
 	hasToldAll := !s.LastListTime.Before(s.KnownSince) && s.HeartbeatTime.Sub(s.KnownSince.Time) >= toldWithin &&
@@ -35,15 +37,19 @@ func isUnconfirmed(c *v1alpha1.NodeContainer, knownSince *metav1.Time) bool {
 
 func isSome[T int32 | int64](count *T) bool { return count != nil && *count > 0 }
 
-// endForgotten says of those of the agent's containers that are forgotten that they ended. It returns when to go on where
-// there were too many for now.
+// endForgotten says of the agent's containers that are forgotten that nobody follows them, and of those of pods that they
+// ended: agents look where the runtimes of pods keep their state, and another runtime's may be elsewhere. It returns when
+// to go on where there were too many for now.
 func (r *nodes) endForgotten(ctx context.Context, agent *v1alpha1.NodeContainerAgent, now time.Time) (time.Duration, error) {
-	ended, rest, err := r.each(ctx, agent.Name, func(c *v1alpha1.NodeContainer) bool { return isForgotten(c, agent, now) },
-		func(c *v1alpha1.NodeContainer) error {
+	is := func(c *v1alpha1.NodeContainer) bool { return isForgotten(c, agent, now) }
+	count, rest, err := r.each(ctx, agent.Name, is, func(c *v1alpha1.NodeContainer) error {
+		if c.Spec.Pod != (v1alpha1.ContainerPod{}) {
 			return endUnseen(ctx, r.client, c, v1alpha1.ReasonForgotten, now)
-		})
-	if ended > 0 {
-		log.FromContext(ctx).Info("Ended what the node's agents have forgotten", "node", agent.Name, "count", ended)
+		}
+		return r.observe(ctx, c, isNotFollowed, now)
+	})
+	if count > 0 {
+		log.FromContext(ctx).Info("The node's agents have forgotten containers", "node", agent.Name, "count", count)
 	}
 	return rest, err
 }

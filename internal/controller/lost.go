@@ -25,10 +25,12 @@ const (
 	markBurst = 100
 )
 
-// What is said of an agent and of its containers when it is lost, and of its containers when it is heard of again.
+// What is said of an agent and of its containers when it is lost, and of its containers when it is heard of again, or has
+// forgotten them.
 var (
-	isLost = finding{status: metav1.ConditionUnknown, reason: v1alpha1.ReasonAgentLost}
-	isBack = finding{status: metav1.ConditionTrue, reason: v1alpha1.ReasonListing}
+	isLost        = finding{status: metav1.ConditionUnknown, reason: v1alpha1.ReasonAgentLost}
+	isBack        = finding{status: metav1.ConditionTrue, reason: v1alpha1.ReasonListing}
+	isNotFollowed = finding{status: metav1.ConditionFalse, reason: v1alpha1.ReasonForgotten}
 )
 
 // isMassOutage reports whether more than percent of the agents are silent: then the fault is likely here, or between
@@ -110,10 +112,13 @@ func (r *nodes) markContainers(ctx context.Context, agent *v1alpha1.NodeContaine
 	return r.each(ctx, agent.Name, func(c *v1alpha1.NodeContainer) bool {
 		return c.Status.State != v1alpha1.StateStopped && !(found == isBack && isUnconfirmed(c, agent.Status.KnownSince)) &&
 			meta.IsStatusConditionPresentAndEqual(c.Status.Conditions, v1alpha1.ConditionObserved, from)
-	}, func(c *v1alpha1.NodeContainer) error {
-		observed, _ := condition(c.Status.Conditions, v1alpha1.ConditionObserved, found, now)
-		return applyStatus(ctx, r.client, c, ownerOfObserved, apply.NodeContainerStatus().WithConditions(observed))
-	})
+	}, func(c *v1alpha1.NodeContainer) error { return r.observe(ctx, c, found, now) })
+}
+
+// observe writes found to Observed of c.
+func (r *nodes) observe(ctx context.Context, c *v1alpha1.NodeContainer, found finding, now time.Time) error {
+	observed, _ := condition(c.Status.Conditions, v1alpha1.ConditionObserved, found, now)
+	return applyStatus(ctx, r.client, c, ownerOfObserved, apply.NodeContainerStatus().WithConditions(observed))
 }
 
 // each writes those of the node's containers that are, as many as may be written now. It returns how many it wrote, and

@@ -59,6 +59,7 @@ func TestTheControllerEndsWhatAnAgentHasForgotten(t *testing.T) {
 	create(t, c, newAgent("node-f"))
 	for _, name := range []string{"found", "forgotten"} {
 		object := newContainerOf(nil, name, "node-f", name)
+		object.Spec.Pod = v1alpha1.ContainerPod{Namespace: "default", Name: name, UID: name}
 		object.Status.Conditions[0].LastTransitionTime = metav1.NewTime(time.Now().Add(-time.Hour))
 		tell(t, c, object)
 	}
