@@ -13,6 +13,9 @@ import (
 // to meet all agents of a cluster, with all their objects, at once.
 var patience = wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 10, Cap: 5 * time.Second}
 
+// maxTurn is how long a write waits for another one that tries whether the API still fails.
+const maxTurn = time.Second
+
 // maxPause bounds what an API server can ask for by Retry-After.
 const maxPause = time.Minute
 
@@ -82,6 +85,8 @@ func (p *pause) enter(ctx context.Context) (leave func()) {
 		}
 		select {
 		case <-ctx.Done():
+			return func() {}
+		case <-time.After(maxTurn): // it has no answer
 			return func() {}
 		case p.turn <- struct{}{}:
 		}
