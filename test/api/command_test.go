@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/containerhook/containerhook/test/api/controlplane"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // command is a program of the repository that runs.
@@ -47,20 +47,13 @@ func startCommand(t *testing.T, binary string, config *rest.Config, args ...stri
 	c := &command{ended: make(chan struct{})}
 	c.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), binary, append(args, "--kubeconfig="+kubeconfig)...)
 	c.cmd.Stdout, c.cmd.Stderr = &c.said, &c.said
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also where the test's process is killed
-	started := make(chan error)
-	go func() {
-		defer close(c.ended)
-		runtime.LockOSThread() // the kernel takes the end of the thread that forked for the end of the parent
-		err := c.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = c.cmd.Wait() // its state says how it ended
-		}
-	}()
-	if err := <-started; err != nil {
+	if err := machine.Start(c.cmd); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		defer close(c.ended)
+		_ = c.cmd.Wait() // its state says how it ended
+	}()
 	t.Cleanup(func() {
 		c.end(syscall.SIGKILL)
 		if t.Failed() {

@@ -55,7 +55,7 @@ func (n *node) startAgent(args ...string) *agent {
 	if n.files > 0 {
 		machine.LimitFiles(a.cmd, n.files)
 	}
-	if err := a.cmd.Start(); err != nil {
+	if err := machine.Start(a.cmd); err != nil {
 		n.t.Fatal(err)
 	}
 	read := make(chan struct{})

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // try is do for other goroutines than the test's, and for at most 20 s.
@@ -362,8 +363,8 @@ func (n *node) pretend(tree, name string, uid uint32, files map[string]string, a
 	}
 	cmd := exec.Command(binary, append([]string{"sleep"}, args...)...)
 	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	if err := machine.Start(cmd); err != nil {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() {

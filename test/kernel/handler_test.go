@@ -101,7 +101,7 @@ func (n *node) startHandler(kind, dir string) {
 	cmd.Env = append(cmd.Env, handlerEnv+"="+kind, toldDirEnv+"="+dir,
 		runtimesEnv+"="+strings.Join([]string{n.runc, n.crun, n.conmon, n.marked}, ","))
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	if err := machine.Start(cmd); err != nil {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() {

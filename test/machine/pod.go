@@ -19,12 +19,12 @@ const (
 	filesEnv = "CONTAINERHOOK_TEST_FILES" // limit of open files there
 )
 
-// InPod prepares target to run as the first process of a pod's namespaces. The test's TestMain must call Enter.
+// InPod prepares target to run, by Start, as the first process of a pod's namespaces. The test's TestMain must call Enter.
 func InPod(target string, args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Args[0] = target
 	cmd.Env = append(os.Environ(), enterEnv+"="+target)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
 	return cmd
 }
 

@@ -34,7 +34,7 @@ func (n *node) startAgent(args ...string) *agent {
 		"--deadline", "1s", // what a busy machine makes late is another ring's matter
 	}, args)...)
 	a.cmd.Stderr = &a.log
-	if err := a.cmd.Start(); err != nil {
+	if err := machine.Start(a.cmd); err != nil {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(a.stop)

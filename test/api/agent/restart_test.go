@@ -129,6 +129,7 @@ func TestAnAgentWhoseCheckpointIsLostConverges(t *testing.T) {
 				t.Fatal(err)
 			}
 			knew := n.knownSince()
+			eventually(t, time.Minute, "another second", func() error { return after(knew.Add(time.Second)) }) // that is what is stored
 			a.stop()
 			n.end(dies)
 			if err := lose(filepath.Join(n.checkpoint, "containers.json")); err != nil {

@@ -5,8 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"syscall"
+
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // process is a component that runs. It is ended by SIGKILL: nobody needs what it would tidy up.
@@ -32,22 +32,15 @@ func start(dir, binary string, args ...string) (*process, error) {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-
-	started := make(chan error)
-	go func() {
-		defer close(p.done)
-		defer log.Close()
-		runtime.LockOSThread() // the kernel takes the end of the thread that forked for the end of the parent
-		err := p.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = p.cmd.Wait() // it was killed, or its log says why it ended
-		}
-	}()
-	if err := <-started; err != nil {
+	err = machine.Start(p.cmd)
+	log.Close() // it has its own
+	if err != nil {
 		return nil, fmt.Errorf("start %q: %w", path, err)
 	}
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait() // it was killed, or its log says why it ended
+	}()
 	return p, nil
 }
 
