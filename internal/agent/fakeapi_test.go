@@ -29,8 +29,10 @@ type fakeAPI struct {
 func newFakeAPI() *fakeAPI { return &fakeAPI{objects: map[string]*v1alpha1.NodeContainer{}} }
 
 func (f *fakeAPI) RoundTrip(r *http.Request) (*http.Response, error) {
+	var takes time.Duration
+	f.do(func() { takes = f.takes })
 	select {
-	case <-time.After(f.takes):
+	case <-time.After(takes):
 	case <-r.Context().Done():
 		return nil, r.Context().Err()
 	}

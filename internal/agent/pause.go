@@ -87,7 +87,10 @@ func (p *pause) enter(ctx context.Context) (leave func()) {
 		case <-ctx.Done():
 			return func() {}
 		case <-time.After(maxTurn): // it has no answer
-			return func() {}
+			if !p.isOn() {
+				return func() {}
+			}
+			continue
 		case p.turn <- struct{}{}:
 		}
 		if !p.isOn() { // who had the turn before has not failed
