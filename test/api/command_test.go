@@ -30,9 +30,8 @@ func build(t *testing.T, pkg string) string {
 	if _, err := os.Stat(binary); err == nil {
 		return binary
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", binary, pkg)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v: %s", pkg, err, out)
+	if err := machine.Build(t.Context(), map[string]string{binary: pkg}); err != nil {
+		t.Fatal(err)
 	}
 	return binary
 }

@@ -1,9 +1,9 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,13 +46,9 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(runDir)
 	machine.EraseOnInterrupt(runDir, idPrefix())
 	agentBinary, probeBinary = filepath.Join(runDir, "agent"), filepath.Join(runDir, "probe")
-	for output, pkg := range map[string]string{agentBinary: "../../cmd/agent", probeBinary: "./probe"} {
-		build := exec.Command("go", "build", "-o", output, pkg)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "FAIL: build %s: %v\n%s", pkg, err, out)
-			return 1
-		}
+	if err := machine.Build(context.Background(), map[string]string{agentBinary: "../../cmd/agent", probeBinary: "./probe"}); err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		return 1
 	}
 	code := m.Run()
 	for _, left := range machine.Traces(testCgroup(), idPrefix()) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -59,12 +58,8 @@ func prepare(ctx context.Context) (stop func(), err error) {
 	machine.EraseOnInterrupt(runDir, idPrefix())
 	stop = func() { os.RemoveAll(runDir) }
 	agentBinary, probeBinary = filepath.Join(runDir, "agent"), filepath.Join(runDir, "probe")
-	for output, pkg := range map[string]string{agentBinary: "../../../cmd/agent", probeBinary: "../../kernel/probe"} {
-		build := exec.CommandContext(ctx, "go", "build", "-o", output, pkg)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return stop, fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-		}
+	if err := machine.Build(ctx, map[string]string{agentBinary: "../../../cmd/agent", probeBinary: "../../kernel/probe"}); err != nil {
+		return stop, err
 	}
 	if plane, err = startPlane(ctx, "default", "compact"); err != nil {
 		return stop, err
