@@ -15,7 +15,6 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/view"
 )
 
 // How fast the containers of lost agents are marked, in all: those of ten full nodes take some minutes, and nobody
@@ -113,33 +112,4 @@ func (r *nodes) markContainers(ctx context.Context, agent *v1alpha1.NodeContaine
 		return c.Status.State != v1alpha1.StateStopped && !(found == isBack && isUnconfirmed(c, agent.Status.KnownSince)) &&
 			meta.IsStatusConditionPresentAndEqual(c.Status.Conditions, v1alpha1.ConditionObserved, from)
 	}, func(c *v1alpha1.NodeContainer) error { return r.observe(ctx, c, found, now) })
-}
-
-// observe writes found to Observed of c.
-func (r *nodes) observe(ctx context.Context, c *v1alpha1.NodeContainer, found finding, now time.Time) error {
-	observed, _ := condition(c.Status.Conditions, v1alpha1.ConditionObserved, found, now)
-	return applyStatus(ctx, r.client, c, ownerOfObserved, apply.NodeContainerStatus().WithConditions(observed))
-}
-
-// each writes those of the node's containers that are, as many as may be written now. It returns how many it wrote, and
-// when to go on where there are more.
-func (r *nodes) each(ctx context.Context, node string, is func(*v1alpha1.NodeContainer) bool, write func(*v1alpha1.NodeContainer) error) (int, time.Duration, error) {
-	all, err := view.ContainersOn(ctx, r.client, node)
-	if err != nil {
-		return 0, 0, err
-	}
-	written := 0
-	for i := range all {
-		if !is(&all[i]) {
-			continue
-		}
-		if !r.marks.TryAccept() {
-			return written, time.Second, nil
-		}
-		if err := write(&all[i]); err != nil {
-			return written, 0, err
-		}
-		written++
-	}
-	return written, 0, nil
 }

@@ -13,6 +13,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/view"
 )
 
 // nodes reconciles one node at a time: sweep, lost and forgotten. It has one worker, so nothing of it is locked.
@@ -77,4 +79,33 @@ func heartbeatOf(agent *v1alpha1.NodeContainerAgent) time.Time {
 		return time.Time{}
 	}
 	return agent.Status.HeartbeatTime.Time
+}
+
+// observe writes found to Observed of c.
+func (r *nodes) observe(ctx context.Context, c *v1alpha1.NodeContainer, found finding, now time.Time) error {
+	observed, _ := condition(c.Status.Conditions, v1alpha1.ConditionObserved, found, now)
+	return applyStatus(ctx, r.client, c, ownerOfObserved, apply.NodeContainerStatus().WithConditions(observed))
+}
+
+// each writes those of the node's containers that are, as many as may be written now. It returns how many it wrote, and
+// when to go on where there are more.
+func (r *nodes) each(ctx context.Context, node string, is func(*v1alpha1.NodeContainer) bool, write func(*v1alpha1.NodeContainer) error) (int, time.Duration, error) {
+	all, err := view.ContainersOn(ctx, r.client, node)
+	if err != nil {
+		return 0, 0, err
+	}
+	written := 0
+	for i := range all {
+		if !is(&all[i]) {
+			continue
+		}
+		if !r.marks.TryAccept() {
+			return written, time.Second, nil
+		}
+		if err := write(&all[i]); err != nil {
+			return written, 0, err
+		}
+		written++
+	}
+	return written, 0, nil
 }
