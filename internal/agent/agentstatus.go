@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/desired"
@@ -73,7 +74,5 @@ func isNews(last, next *v1alpha1.NodeContainerAgentStatus) bool {
 	return last.HeartbeatTime == nil || next.HeartbeatTime.Sub(last.HeartbeatTime.Time) >= beatEvery ||
 		!equality.Semantic.DeepEqual(last.Conditions, next.Conditions) ||
 		!equality.Semantic.DeepEqual(last.Runtimes, next.Runtimes) ||
-		isSome(last.Suppressed) != isSome(next.Suppressed)
+		(ptr.Deref(last.Suppressed, 0) > 0) != (ptr.Deref(next.Suppressed, 0) > 0)
 }
-
-func isSome(count *int32) bool { return count != nil && *count > 0 }

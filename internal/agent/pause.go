@@ -80,22 +80,20 @@ func (p *pause) enter(ctx context.Context) (leave func()) {
 			}
 			continue
 		}
+		leave = func() {}
 		if !fails {
-			return func() {}
+			return leave
 		}
 		select {
 		case <-ctx.Done():
-			return func() {}
-		case <-time.After(maxTurn): // it has no answer
-			if !p.isOn() {
-				return func() {}
-			}
-			continue
+			return leave
+		case <-time.After(maxTurn): // who has the turn has no answer
 		case p.turn <- struct{}{}:
+			leave = func() { <-p.turn }
 		}
-		if !p.isOn() { // who had the turn before has not failed
-			return func() { <-p.turn }
+		if !p.isOn() { // nobody has failed meanwhile
+			return leave
 		}
-		<-p.turn
+		leave()
 	}
 }

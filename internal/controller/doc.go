@@ -6,7 +6,7 @@
 //	match.go      PodMatched: which pod accounts for a container
 //	retire.go     when the object of a stopped container goes
 //	reboot.go     which containers ended with an earlier boot of their node
-//	forgotten.go  which ended while no agent was there, and none of them knows them any more
+//	forgotten.go  which containers their node's agents know nothing of any more
 //	sweep.go      when a node is gone, and all of its objects with it
 //	lost.go       when an agent is lost, and when so many are that the fault is rather here
 //	breaker.go    when there are too many objects for agents to make more

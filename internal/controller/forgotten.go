@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
@@ -18,24 +19,20 @@ const toldWithin = time.Minute
 // lost, and the agent that came then has listed what there is, and told all of it.
 func isForgotten(c *v1alpha1.NodeContainer, agent *v1alpha1.NodeContainerAgent, now time.Time) bool {
 	s := &agent.Status
-	observed := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionObserved)
-	hasBeenSaid := observed != nil && observed.Reason == v1alpha1.ReasonForgotten
-	if hasBeenSaid || !isUnconfirmed(c, s.KnownSince) || s.LastListTime == nil || s.HeartbeatTime == nil {
+	if !isUnconfirmed(c, s.KnownSince) || s.LastListTime == nil || s.HeartbeatTime == nil {
 		return false
 	}
 	hasToldAll := !s.LastListTime.Before(s.KnownSince) && s.HeartbeatTime.Sub(s.KnownSince.Time) >= toldWithin &&
-		!isSome(s.Suppressed) && !isSome(s.Dropped)
+		ptr.Deref(s.Suppressed, 0) == 0 && ptr.Deref(s.Dropped, 0) == 0
 	return hasToldAll && c.Spec.BootID == s.BootID && now.Sub(c.CreationTimestamp.Time) >= toldWithin
 }
 
-// isUnconfirmed reports whether c was told before its node's containers were known, and not since.
+// isUnconfirmed reports whether c was told before its node's containers were known, and nothing has been said of it since.
 func isUnconfirmed(c *v1alpha1.NodeContainer, knownSince *metav1.Time) bool {
 	observed := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionObserved)
 	return knownSince != nil && c.Status.State != v1alpha1.StateStopped && c.CreationTimestamp.Before(knownSince) &&
-		(observed == nil || observed.LastTransitionTime.Before(knownSince))
+		(observed == nil || observed.Reason != v1alpha1.ReasonForgotten && observed.LastTransitionTime.Before(knownSince))
 }
-
-func isSome[T int32 | int64](count *T) bool { return count != nil && *count > 0 }
 
 // endForgotten says of the agent's containers that are forgotten that nobody follows them, and of those of pods that they
 // ended: agents look where the runtimes of pods keep their state, and another runtime's may be elsewhere. It returns when
