@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/object"
 )
 
 // call is one call of a runtime that makes a container, which exits with 7.
@@ -292,6 +295,9 @@ func (c *call) next(args ...string) *exec.Cmd {
 func (c *call) checkCreated(told []v1alpha1.NodeContainer) {
 	c.t.Helper()
 	pid := fmt.Sprint(last(told).Status.PID)
+	if want := c.nameOf(pid); last(told).Name != want {
+		c.t.Errorf("it is called %s, and with its runtime's root %s", last(told).Name, want)
+	}
 	_, state, err := c.n.end(c.next("state", c.id))
 	if err != nil || !strings.Contains(state, `"pid": `+pid+",") {
 		c.t.Errorf("told pid %s; the runtime says %v %s", pid, err, state)
@@ -301,6 +307,28 @@ func (c *call) checkCreated(told []v1alpha1.NodeContainer) {
 			c.t.Errorf("told pid %s; the pid file says %q: %v", pid, written, err)
 		}
 	}
+}
+
+// nameOf is the name of the container's object: it is made of the root of its runtime, free of symlinks, its ID and its
+// init's start time (proc_pid_stat(5), field 22).
+func (c *call) nameOf(pid string) string {
+	c.t.Helper()
+	root := c.root
+	if located, err := filepath.EvalSymlinks(root); err == nil {
+		root = located
+	}
+	node, err := os.Hostname()
+	boot, bootErr := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	stat, statErr := os.ReadFile("/proc/" + pid + "/stat")
+	if err := errors.Join(err, bootErr, statErr); err != nil {
+		c.t.Fatal(err)
+	}
+	_, fields, _ := strings.Cut(string(stat), ") ")
+	ticks, err := strconv.ParseUint(strings.Fields(fields)[19], 10, 64)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return object.Name(node, strings.TrimSpace(string(boot)), hook.Key{Root: root, ID: c.id, StartTicks: ticks})
 }
 
 func (c *call) checkEnded(told []v1alpha1.NodeContainer) {
