@@ -3,8 +3,6 @@ package containerhook
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,21 +14,7 @@ import (
 
 // Each line of a script is an input (story_test.go has the words), and what was told of it stands below, indented;
 // -update writes that. A blank line begins another story, with a new tracker and a new clock.
-func TestTrackerFollowsItsScripts(t *testing.T) {
-	paths, err := filepath.Glob(filepath.Join("testdata", "tracker", "*.txt"))
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("found %d scripts: %v", len(paths), err)
-	}
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
-			script, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			golden.Check(t, path, play(t, string(script)))
-		})
-	}
-}
+func TestTrackerFollowsItsScripts(t *testing.T) { golden.Scripts(t, "testdata/tracker", play) }
 
 func play(t *testing.T, script string) []byte {
 	var out bytes.Buffer

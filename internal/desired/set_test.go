@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,21 +29,7 @@ func testOptions() Options {
 //	set max=N sandboxes host-net=N         a new Set with these options
 //	ID STATE [config=NAME] [exit=N] …      an event of container ID; config is a file of hooktest.Configs
 //	repeat ID                              the last event of container ID once more
-func TestSetFollowsItsScripts(t *testing.T) {
-	paths, err := filepath.Glob(filepath.Join("testdata", "script", "*.txt"))
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("found %d scripts: %v", len(paths), err)
-	}
-	for _, path := range paths {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			script, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			golden.Check(t, path, play(t, string(script)))
-		})
-	}
-}
+func TestSetFollowsItsScripts(t *testing.T) { golden.Scripts(t, "testdata/script", play) }
 
 func play(t *testing.T, script string) []byte {
 	var out bytes.Buffer
@@ -81,7 +65,10 @@ func optionsOf(t *testing.T, words []string) Options {
 	o := testOptions()
 	for _, word := range words {
 		key, value, _ := strings.Cut(word, "=")
-		number, _ := strconv.Atoi(value)
+		number, err := strconv.Atoi(value)
+		if err != nil && key != "sandboxes" {
+			t.Fatalf("%q: %v", word, err)
+		}
 		switch key {
 		case "max":
 			o.MaxObjects = number

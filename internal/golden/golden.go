@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,5 +32,23 @@ func Check(t *testing.T, path string, got []byte) {
 	}
 	if !bytes.Equal(want, got) {
 		t.Errorf("%s (-want +got; -update writes it):\n%s", path, cmp.Diff(string(want), string(got)))
+	}
+}
+
+// Scripts checks each file *.txt of dir with what play makes of it: the script again, with what came of its lines.
+func Scripts(t *testing.T, dir string, play func(t *testing.T, script string) []byte) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("found %d scripts: %v", len(paths), err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
+			script, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			Check(t, path, play(t, string(script)))
+		})
 	}
 }

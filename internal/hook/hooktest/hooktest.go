@@ -6,7 +6,6 @@ import (
 	"embed"
 	"encoding/json"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -103,28 +102,32 @@ func Event(t testing.TB, words string) hook.Event {
 	}}
 	for _, word := range fields[2:] {
 		key, value, _ := strings.Cut(word, "=")
-		number, err := strconv.ParseInt(value, 10, 64)
-		if err != nil && slices.Contains([]string{"ticks", "pid", "net", "start", "finish", "exit", "signal"}, key) {
-			t.Fatalf("%q: %v", word, err)
+		number := func() int64 {
+			n, err := strconv.ParseInt(value, 10, 64)
+			if err != nil {
+				t.Fatalf("%q: %v", word, err)
+			}
+			return n
 		}
-		switch at := Epoch.Add(time.Duration(number) * time.Second); key {
+		at := func() time.Time { return Epoch.Add(time.Duration(number()) * time.Second) }
+		switch key {
 		case "config":
 			e.Spec = Config(t, value)
 		case "ticks":
-			e.Init.StartTicks = uint64(number)
+			e.Init.StartTicks = uint64(number())
 		case "pid":
-			e.Init.PID = int32(number)
+			e.Init.PID = int32(number())
 		case "net":
-			e.Init.Namespaces.Network = uint32(number)
+			e.Init.Namespaces.Network = uint32(number())
 		case "start":
-			e.StartTime = at
+			e.StartTime = at()
 		case "finish":
-			e.FinishTime = at
+			e.FinishTime = at()
 		case "exit":
-			code := int32(number)
+			code := int32(number())
 			e.ExitCode = &code
 		case "signal":
-			e.Signal = int32(number)
+			e.Signal = int32(number())
 		case "reason":
 			e.Reason = hook.Reason(value)
 		case "oom":
