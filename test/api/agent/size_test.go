@@ -2,7 +2,6 @@ package agent
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,11 +12,11 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1apply "k8s.io/client-go/applyconfigurations/meta/v1"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/containerhook/containerhook/test/api/controlplane"
 	"github.com/containerhook/containerhook/test/machine"
 )
 
@@ -34,7 +33,10 @@ const (
 func TestAnObjectOfATypicalContainerIsSmall(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, plane)
-	n.compactIsInForce()
+	agent := n.clientOf("containerhook-agent")
+	eventually(t, 30*time.Second, "the policy of config/compact", func() error {
+		return controlplane.CompactInForce(t.Context(), agent, n.name)
+	})
 	n.startAgent()
 	raw, err := os.ReadFile("../../../internal/hook/hooktest/testdata/config/containerd-cri-container.json")
 	if err != nil {
@@ -98,48 +100,30 @@ func (n *node) isSmall(what string, c *v1alpha1.NodeContainer, paths *strings.Re
 	}
 }
 
-// compactIsInForce waits until the policy takes out managedFields: the API server compiles it some time after it is there.
-func (n *node) compactIsInForce() {
+// clientOf returns a client with the rights of a service account on the node.
+func (n *node) clientOf(account string) client.Client {
 	n.t.Helper()
-	config, err := clientcmd.BuildConfigFromFlags("", n.direct)
+	config, err := n.plane.PodClient(n.t.Context(), "containerhook-system", account, n.name)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	agent, err := newClient(config)
+	c, err := newClient(config)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	eventually(n.t, 30*time.Second, "the policy of config/compact", func() error {
-		c := &v1alpha1.NodeContainer{ObjectMeta: metav1.ObjectMeta{Name: n.name + "-0123456789ab-abcdefgh23"}, Spec: v1alpha1.NodeContainerSpec{
-			NodeName: n.name, BootID: "b", ContainerID: "c", Type: v1alpha1.TypeContainer}}
-		if err := agent.Create(n.t.Context(), c, client.DryRunAll); err != nil {
-			return err
-		}
-		if len(c.ManagedFields) > 0 {
-			return errors.New("managedFields are kept")
-		}
-		return nil
-	})
+	return c
 }
 
 // matchAsControllerDoes adds the controller's conditions.
 func (n *node) matchAsControllerDoes(c *v1alpha1.NodeContainer) {
 	n.t.Helper()
-	config, err := n.plane.PodClient(n.t.Context(), "containerhook-system", "containerhook-controller", n.name)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	controller, err := newClient(config)
-	if err != nil {
-		n.t.Fatal(err)
-	}
 	var conditions []*metav1apply.ConditionApplyConfiguration
 	for kind, reason := range map[string]string{v1alpha1.ConditionPodMatched: v1alpha1.ReasonMatched, v1alpha1.ConditionSpecMatched: v1alpha1.ReasonMatched} {
 		conditions = append(conditions, metav1apply.Condition().WithType(kind).WithStatus(metav1.ConditionTrue).WithReason(reason).
 			WithMessage("").WithLastTransitionTime(metav1.Now()))
 	}
 	status := apply.NodeContainer(c.Name).WithStatus(apply.NodeContainerStatus().WithConditions(conditions...))
-	if err := controller.Status().Apply(n.t.Context(), status, client.FieldOwner("containerhook-controller")); err != nil {
+	if err := n.clientOf("containerhook-controller").Status().Apply(n.t.Context(), status, client.FieldOwner("containerhook-controller")); err != nil {
 		n.t.Fatal(err)
 	}
 }
