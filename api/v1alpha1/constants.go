@@ -18,7 +18,8 @@ const (
 	// ConditionObserved is True while an agent follows the container. The controller sets it to Unknown when the agent is
 	// lost, back to True when it is heard of again, and to False when the node has booted since or its agents forgot it.
 	ConditionObserved = "Observed"
-	// ConditionFactsComplete is False where spec lacks something that the agent could not read or had to cut.
+	// ConditionFactsComplete is False where spec lacks something that the agent could not read or had to cut. Most
+	// objects do not have it: nothing is lacking there.
 	ConditionFactsComplete = "FactsComplete"
 	// ConditionPodMatched says whether a pod accounts for the container.
 	ConditionPodMatched = "PodMatched"
@@ -42,11 +43,11 @@ const (
 
 // Reasons of ConditionFactsComplete.
 const (
-	// ReasonComplete means that everything was read.
+	// ReasonComplete means True: what was said to be missing was read since.
 	ReasonComplete = "Complete"
-	// ReasonIncomplete means that something could not be read; the message says what.
+	// ReasonIncomplete means False: something could not be read; the message says what.
 	ReasonIncomplete = "Incomplete"
-	// ReasonTruncated means that spec.truncated is not empty.
+	// ReasonTruncated means False: spec.truncated is not empty.
 	ReasonTruncated = "Truncated"
 )
 

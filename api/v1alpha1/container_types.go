@@ -310,7 +310,8 @@ type ContainerNamespaces struct {
 	// +optional
 	PID int64 `json:"pid,omitempty"`
 
-	// user is the user namespace.
+	// user is the user namespace. It is left out where it is the initial one, which has the same number everywhere:
+	// 4026531837.
 	// +kubebuilder:validation:Minimum=1
 	// +optional
 	User int64 `json:"user,omitempty"`

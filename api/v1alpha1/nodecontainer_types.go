@@ -77,7 +77,8 @@ const (
 )
 
 // NodeContainerSpec is what a container was created with: what its runtime was told, and what its bundle's config.json
-// asked for. An empty field means that it was not asked for, or not read; condition FactsComplete tells which.
+// asked for. An empty field means that it was not asked for; or that it could not be read, where condition FactsComplete
+// is False.
 // +structType=atomic
 type NodeContainerSpec struct {
 	// nodeName is the name of the node on which the container is.
@@ -121,12 +122,6 @@ type NodeContainerSpec struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Bundle string `json:"bundle,omitempty"`
-
-	// configDigest is "sha256:" and the hash of the bytes of config.json.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=128
-	// +optional
-	ConfigDigest string `json:"configDigest,omitempty"`
 
 	// cgroupsPath is the cgroup that config.json names: a path, or "slice:prefix:name" for systemd.
 	// +kubebuilder:validation:MinLength=1
@@ -246,8 +241,8 @@ const (
 // NodeContainerStatus is how far a container has come. A state never goes back.
 // +kubebuilder:validation:MinProperties=1
 type NodeContainerStatus struct {
-	// conditions are Observed and FactsComplete, written by the node's agent, and PodMatched and SpecMatched, written
-	// by the controller.
+	// conditions are Observed and, only where facts are missing, FactsComplete, written by the node's agent; PodMatched
+	// and SpecMatched, written by the controller.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=map

@@ -2,7 +2,6 @@ package containerhook
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,22 +104,21 @@ func (c *caller) readConfig(cmd command) (raw []byte, bundle string, err error) 
 }
 
 // parseConfig reads a config.json as runc does: one JSON value, unknown names and what follows it ignored. Where a
-// value is not of the type that the runtime-spec wants, the rest of spec is there with the error. digest is there
-// whenever spec is, "sha256:" and hex: there is none of a file that is no JSON, for that may be anything. No error
-// quotes the content.
-func parseConfig(raw []byte) (spec *specs.Spec, digest string, err error) {
+// value is not of the type that the runtime-spec wants, the rest of spec is there with the error. No error quotes the
+// content.
+func parseConfig(raw []byte) (*specs.Spec, error) {
 	if len(raw) > maxConfig || bytes.Count(raw, []byte{','}) > maxCommas {
-		return nil, "", fmt.Errorf("parse config.json: %w", errTooLarge)
+		return nil, fmt.Errorf("parse config.json: %w", errTooLarge)
 	}
-	spec = new(specs.Spec)
-	err = json.NewDecoder(bytes.NewReader(raw)).Decode(spec) // its depth is bounded: 10,000
+	spec := new(specs.Spec)
+	err := json.NewDecoder(bytes.NewReader(raw)).Decode(spec) // its depth is bounded: 10,000
 	if err != nil {
 		err = fmt.Errorf("parse config.json: %w", jsonError(err))
 	}
 	if errors.Is(err, errNotJSON) {
-		return nil, "", err
+		return nil, err
 	}
-	return spec, fmt.Sprintf("sha256:%x", sha256.Sum256(raw)), err
+	return spec, err
 }
 
 // jsonError is encoding/json's error less what it quotes of the input.

@@ -45,7 +45,6 @@ type entry struct {
 	// Of one that was not known.
 	name, path string
 	spec       *specs.Spec
-	digest     string
 	problem    string
 }
 
@@ -126,7 +125,7 @@ func (t *tracker) misses(s starting) bool {
 // found begins to track a container that only its runtime's state tells of.
 func (t *tracker) found(e *entry, in *inventory) {
 	c := &container{spec: e.spec, uid: e.uid, Container: hook.Container{ID: e.id, Name: e.name,
-		Runtime: hook.Runtime{Name: e.state.runtime, Path: e.path, Root: e.root}, Bundle: e.state.bundle, ConfigDigest: e.digest,
+		Runtime: hook.Runtime{Name: e.state.runtime, Path: e.path, Root: e.root}, Bundle: e.state.bundle,
 		Rootless: e.state.uid != 0, Source: hook.FromListing, Problem: e.problem, State: hook.Running, CreateTime: e.state.created}}
 	if !in.first {
 		t.missed++

@@ -71,14 +71,14 @@ func TestUnreadIsNotWhatIsNoContainer(t *testing.T) {
 }
 
 func TestInventoryTellsAllOfWhatItFinds(t *testing.T) {
-	found := entry{instance: instance{root: "/run/user/1000/crun", id: "id"}, name: "web", path: "/usr/bin/crun", digest: "sha256:1",
+	found := entry{instance: instance{root: "/run/user/1000/crun", id: "id"}, name: "web", path: "/usr/bin/crun",
 		problem: "a problem", spec: &specs.Spec{Hostname: "h"}, alive: true, init: hook.Process{PID: 20, StartTicks: 7, CgroupID: 8},
 		state: runtimeState{runtime: "crun", uid: 1000, bundle: "/b", created: epoch, waiting: true}}
 	tracker := newTracker(nil)
 	told := tracker.step(inventory{at: epoch, entries: []entry{found}, follow: follows})
 	want := []hook.Event{{Spec: &specs.Spec{Hostname: "h"}, Container: hook.Container{ID: "id", Name: "web",
 		Runtime: hook.Runtime{Name: "crun", Path: "/usr/bin/crun", Root: "/run/user/1000/crun"}, Bundle: "/b",
-		ConfigDigest: "sha256:1", Rootless: true, Source: hook.FromListing, Problem: "a problem", State: hook.Created,
+		Rootless: true, Source: hook.FromListing, Problem: "a problem", State: hook.Created,
 		Init: hook.Process{PID: 20, StartTicks: 7, CgroupID: 8}, CreateTime: epoch}}}
 	if diff := cmp.Diff(want, told); diff != "" || tracker.missed != 1 {
 		t.Errorf("missed %d (-want +got):\n%s", tracker.missed, diff)

@@ -145,7 +145,7 @@ func (h *Hook) describe(e *entry, l *listed) {
 	}
 	err := l.configErr
 	if err == nil {
-		e.spec, e.digest, err = parseConfig(l.config)
+		e.spec, err = parseConfig(l.config)
 	}
 	if err != nil {
 		e.problem = err.Error()

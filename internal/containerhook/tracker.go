@@ -151,11 +151,11 @@ func (c *container) setConfig(config []byte) error {
 	if config == nil {
 		return nil
 	}
-	spec, digest, err := parseConfig(config)
+	spec, err := parseConfig(config)
 	if spec == nil {
 		return err
 	}
-	c.spec, c.ConfigDigest = spec, digest
+	c.spec = spec
 	c.hostPID = spec.Linux != nil
 	if spec.Linux != nil {
 		for _, ns := range spec.Linux.Namespaces {

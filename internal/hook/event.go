@@ -56,10 +56,9 @@ type Container struct {
 	Runtime Runtime
 	Bundle  string // absolute, as the runtime's process sees it
 
-	ConfigDigest string // "sha256:<hex>" of config.json's bytes; empty when it could not be read
-	Rootless     bool   // the runtime did not run as root in the initial user namespace
-	Source       Source
-	Problem      string // why facts are missing; empty when none is
+	Rootless bool // the runtime did not run as root in the initial user namespace
+	Source   Source
+	Problem  string // why facts are missing; empty when none is
 
 	State      State
 	Init       Process   // of what it runs; see Process for a container that never had one

@@ -12,13 +12,12 @@ import (
 func specOf(e *hook.Event, o *Options) v1alpha1.NodeContainerSpec {
 	var c cutter
 	spec := v1alpha1.NodeContainerSpec{
-		NodeName:     o.NodeName,
-		BootID:       o.BootID,
-		ContainerID:  c.text("containerID", e.ID, maxID),
-		Name:         c.text("name", e.Name, maxName),
-		Type:         v1alpha1.TypeContainer,
-		Bundle:       c.text("bundle", e.Bundle, MaxPath),
-		ConfigDigest: c.text("configDigest", e.ConfigDigest, maxDigest),
+		NodeName:    o.NodeName,
+		BootID:      o.BootID,
+		ContainerID: c.text("containerID", e.ID, maxID),
+		Name:        c.text("name", e.Name, maxName),
+		Type:        v1alpha1.TypeContainer,
+		Bundle:      c.text("bundle", e.Bundle, MaxPath),
 		Runtime: v1alpha1.ContainerRuntime{
 			Name: c.text("runtime.name", e.Runtime.Name, maxWord),
 			Path: c.text("runtime.path", e.Runtime.Path, MaxPath),

@@ -150,7 +150,7 @@ func hostile(s string, n int) hook.Event {
 	}
 	spec.Hooks = everyStage(h)
 	e := hooktest.Created("x", spec)
-	e.Name, e.Bundle, e.ConfigDigest, e.Problem = s, s, s, s
+	e.Name, e.Bundle, e.Problem = s, s, s
 	e.Runtime = hook.Runtime{Name: s, Path: s, Root: s}
 	return e
 }

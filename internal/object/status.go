@@ -11,9 +11,16 @@ import (
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
+// initialUser is the inode number of the initial user namespace, on each kernel: PROC_USER_INIT_INO of
+// include/linux/proc_ns.h.
+const initialUser = 0xEFFFFFFD
+
 // statusOf makes a status of an event, without conditions.
 func statusOf(e *hook.Event, host hook.Namespaces) v1alpha1.NodeContainerStatus {
 	ns := e.Init.Namespaces
+	if ns.User == initialUser {
+		ns.User = 0
+	}
 	return v1alpha1.NodeContainerStatus{
 		State:    v1alpha1.ContainerState(e.State),
 		PID:      e.Init.PID,
@@ -85,7 +92,8 @@ func merged(old, next v1alpha1.NodeContainerStatus) v1alpha1.NodeContainerStatus
 	return next
 }
 
-// withConditions returns conditions with the two that the agent writes. problem is why facts are missing, or empty.
+// withConditions returns conditions with the two that the agent writes: the second only where facts are missing, or were
+// said to be. problem is why, or empty.
 func withConditions(conditions []metav1.Condition, source hook.Source, problem string, truncated bool, now time.Time) []metav1.Condition {
 	conditions = append([]metav1.Condition(nil), conditions...) // SetStatusCondition writes into the list
 	observed := metav1.Condition{
@@ -104,7 +112,11 @@ func withConditions(conditions []metav1.Condition, source hook.Source, problem s
 	case truncated:
 		complete.Status, complete.Reason = metav1.ConditionFalse, v1alpha1.ReasonTruncated
 	}
-	for _, condition := range []metav1.Condition{observed, complete} {
+	said := []metav1.Condition{observed}
+	if complete.Status == metav1.ConditionFalse || meta.FindStatusCondition(conditions, complete.Type) != nil {
+		said = append(said, complete)
+	}
+	for _, condition := range said {
 		condition.LastTransitionTime = metav1.NewTime(now.UTC().Truncate(time.Second))
 		meta.SetStatusCondition(&conditions, condition)
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/hook"
 	"github.com/containerhook/containerhook/internal/object"
@@ -368,12 +370,10 @@ func exitOf(c v1alpha1.NodeContainer) string {
 	return fmt.Sprint(*c.Status.ExitCode)
 }
 
-// problemOf is why facts are missing.
+// problemOf is why facts could not be read, or empty.
 func problemOf(c v1alpha1.NodeContainer) string {
-	for _, condition := range c.Status.Conditions {
-		if condition.Type == v1alpha1.ConditionFactsComplete {
-			return condition.Message
-		}
+	if missing := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionFactsComplete); missing != nil {
+		return missing.Message
 	}
-	return "no condition"
+	return ""
 }

@@ -590,7 +590,7 @@ func TestRootlessContainersAreToldOnlyWhereTheyAreAskedForAndMarked(t *testing.T
 		}
 		c := with.wait(id, v1alpha1.StateStopped)
 		if got := transitions(with.history(id)); got != "Creating → Created → Running → Stopped" || c.Status.ExitCode == nil ||
-			*c.Status.ExitCode != 6 || !c.Spec.Security.Rootless || !c.Spec.Security.UserNamespace || c.Spec.Entrypoint != "/probe" {
+			*c.Status.ExitCode != 6 || !c.Spec.Security.Rootless || !c.Spec.Security.UserNamespace || c.Status.Namespaces.User == 0 || c.Spec.Entrypoint != "/probe" {
 			t.Errorf("%s: told as %s: %+v %+v", name, got, c.Spec, c.Status)
 		}
 		roots := without.settled(h.node)

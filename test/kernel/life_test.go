@@ -107,6 +107,7 @@ func checkLife(t *testing.T, a *agent, id, runtime, bundle string, code int32) v
 		"user":         c.Spec.User.UID != nil && *c.Spec.User.UID == 1000,
 		"capabilities": len(c.Spec.Capabilities) == 3,
 		"namespaces":   c.Status.Namespaces.PID != 0 && c.Status.Namespaces.Mount != 0 && c.Status.Namespaces.Network != 0,
+		"no user ns":   c.Status.Namespaces.User == 0, // the initial one is left out
 		"cgroup":       c.Status.CgroupID != 0,
 		"pid":          c.Status.PID > 0,
 		"times": c.Status.CreateTime != nil && c.Status.StartTime != nil && c.Status.FinishTime != nil &&

@@ -16,10 +16,7 @@ import (
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
-const (
-	BootID = "8f6c2a1e-5b0d-4f7a-9c3e-2d1b4a6f8e90"
-	Digest = "sha256:1780b5a5496189974b94eb2595d86731d7a0820e4beb8ea770974298a943ed55"
-)
+const BootID = "8f6c2a1e-5b0d-4f7a-9c3e-2d1b4a6f8e90"
 
 // Epoch is when everything begins.
 var Epoch = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -63,12 +60,11 @@ func Created(name string, spec *specs.Spec) hook.Event {
 		root = "/run/containerd/runc/k8s.io"
 	}
 	return hook.Event{Spec: spec, Container: hook.Container{
-		ID:           id,
-		Runtime:      hook.Runtime{Name: "runc", Path: "/usr/sbin/runc", Root: root},
-		Bundle:       "/run/containerd/io.containerd.runtime.v2.task/k8s.io/" + id,
-		ConfigDigest: Digest,
-		Source:       hook.FromHook,
-		State:        hook.Created,
+		ID:      id,
+		Runtime: hook.Runtime{Name: "runc", Path: "/usr/sbin/runc", Root: root},
+		Bundle:  "/run/containerd/io.containerd.runtime.v2.task/k8s.io/" + id,
+		Source:  hook.FromHook,
+		State:   hook.Created,
 		Init: hook.Process{PID: 20954, StartTicks: 123456, CgroupID: 68719, Namespaces: hook.Namespaces{
 			Cgroup: 4026531835, IPC: 4026532455, Mount: 4026532459, Network: 4026532457, PID: 4026532460,
 			User: 4026531837, UTS: 4026532454,

@@ -318,9 +318,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: cgroupsPath
       type:
         scalar: string
-    - name: configDigest
-      type:
-        scalar: string
     - name: containerID
       type:
         scalar: string

@@ -19,7 +19,8 @@ type ContainerNamespacesApplyConfiguration struct {
 	Network *int64 `json:"network,omitempty"`
 	// pid is the PID namespace.
 	PID *int64 `json:"pid,omitempty"`
-	// user is the user namespace.
+	// user is the user namespace. It is left out where it is the initial one, which has the same number everywhere:
+	// 4026531837.
 	User *int64 `json:"user,omitempty"`
 	// uts is the UTS namespace: the host name.
 	UTS *int64 `json:"uts,omitempty"`

@@ -12,7 +12,8 @@ import (
 // with apply.
 //
 // NodeContainerSpec is what a container was created with: what its runtime was told, and what its bundle's config.json
-// asked for. An empty field means that it was not asked for, or not read; condition FactsComplete tells which.
+// asked for. An empty field means that it was not asked for; or that it could not be read, where condition FactsComplete
+// is False.
 type NodeContainerSpecApplyConfiguration struct {
 	// nodeName is the name of the node on which the container is.
 	NodeName *string `json:"nodeName,omitempty"`
@@ -32,8 +33,6 @@ type NodeContainerSpecApplyConfiguration struct {
 	// bundle is the absolute path of the directory of config.json, as the runtime sees it. It also tells which engine the
 	// container belongs to: what is below /run/containerd/io.containerd.runtime.v2.task/moby is docker's.
 	Bundle *string `json:"bundle,omitempty"`
-	// configDigest is "sha256:" and the hash of the bytes of config.json.
-	ConfigDigest *string `json:"configDigest,omitempty"`
 	// cgroupsPath is the cgroup that config.json names: a path, or "slice:prefix:name" for systemd.
 	CgroupsPath *string `json:"cgroupsPath,omitempty"`
 	// pod is the pod that the container claims to belong to, by its annotations or its cgroup. Condition PodMatched
@@ -126,14 +125,6 @@ func (b *NodeContainerSpecApplyConfiguration) WithRuntime(value *ContainerRuntim
 // If called multiple times, the Bundle field is set to the value of the last call.
 func (b *NodeContainerSpecApplyConfiguration) WithBundle(value string) *NodeContainerSpecApplyConfiguration {
 	b.Bundle = &value
-	return b
-}
-
-// WithConfigDigest sets the ConfigDigest field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the ConfigDigest field is set to the value of the last call.
-func (b *NodeContainerSpecApplyConfiguration) WithConfigDigest(value string) *NodeContainerSpecApplyConfiguration {
-	b.ConfigDigest = &value
 	return b
 }
 
