@@ -37,7 +37,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(runDir)
-	machine.EraseOnInterrupt(runDir, filepath.Base(runDir))
+	if err := machine.EraseAtTheEnd(runDir, filepath.Base(runDir)); err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		return 1
+	}
 	if plane, err = controlplane.Start(ctx, runDir); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		return 1

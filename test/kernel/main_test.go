@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if kind := os.Getenv(handlerEnv); kind != "" {
 		os.Exit(runHandler(kind))
 	}
+	if how := os.Getenv(endEnv); how != "" {
+		runUntil(how)
+	}
 	if what := os.Getenv(hangEnv); what != "" {
 		if err := runHang(what); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -44,7 +47,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(runDir)
-	machine.EraseOnInterrupt(runDir, idPrefix())
+	if err := machine.EraseAtTheEnd(runDir, idPrefix()); err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		return 1
+	}
 	agentBinary, probeBinary = filepath.Join(runDir, "agent"), filepath.Join(runDir, "probe")
 	if err := machine.Build(context.Background(), map[string]string{agentBinary: "../../cmd/agent", probeBinary: "./probe"}); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)

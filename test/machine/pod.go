@@ -33,13 +33,13 @@ func LimitFiles(cmd *exec.Cmd, limit uint64) {
 	cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", filesEnv, limit))
 }
 
-// Enter returns where this process is a test. One that EraseOnInterrupt made erases, and ends. In one that InPod prepared it makes the namespaces it was started in those
-// of a pod, and becomes the target: the host's root, with its procfs, is at HostDir, and /proc is that of the pod's own
-// PID namespace.
+// Enter returns where this process is a test. One that EraseAtTheEnd started erases, and ends. In one that InPod prepared
+// it makes the namespaces it was started in those of a pod, and becomes the target: the host's root, with its procfs, is
+// at HostDir, and /proc is that of the pod's own PID namespace.
 func Enter() {
 	if run, idPrefix, ok := strings.Cut(os.Getenv(eraseEnv), " "); ok {
 		erase(run, idPrefix)
-		os.Exit(1)
+		os.Exit(0)
 	}
 	target := os.Getenv(enterEnv)
 	if target == "" {

@@ -55,8 +55,10 @@ func prepare(ctx context.Context) (stop func(), err error) {
 	if runDir, err = os.MkdirTemp("", "containerhook-test-"); err != nil {
 		return func() {}, err
 	}
-	machine.EraseOnInterrupt(runDir, idPrefix())
 	stop = func() { os.RemoveAll(runDir) }
+	if err := machine.EraseAtTheEnd(runDir, idPrefix()); err != nil {
+		return stop, err
+	}
 	agentBinary, probeBinary = filepath.Join(runDir, "agent"), filepath.Join(runDir, "probe")
 	if err := machine.Build(ctx, map[string]string{agentBinary: "../../../cmd/agent", probeBinary: "../../kernel/probe"}); err != nil {
 		return stop, err

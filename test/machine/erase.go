@@ -3,9 +3,10 @@ package machine
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"os/signal"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,27 +16,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// eraseEnv names the run whose traces are to be erased; the test's own binary does it.
+// eraseEnv names the run whose traces are to be erased when it has ended; the test's own binary does it.
 const eraseEnv = "CONTAINERHOOK_TEST_ERASE"
 
-// EraseOnInterrupt has SIGINT and SIGTERM end this run of tests with nothing left of it: no test cleans up then. The process
-// becomes another one at once, so that no goroutine of a test goes on. The test's TestMain must call Enter.
-func EraseOnInterrupt(runDir, idPrefix string) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		env := append(os.Environ(), eraseEnv+"="+runDir+" "+idPrefix)
-		fmt.Fprintln(os.Stderr, "FAIL: interrupted;", unix.Exec("/proc/self/exe", os.Args[:1], env))
-		os.Exit(1)
-	}()
+// EraseAtTheEnd starts a process that removes what is left of this run of tests when it has ended, however: at an interrupt,
+// a panic, a time limit or a SIGKILL no test cleans up. The test's TestMain must call Enter.
+func EraseAtTheEnd(runDir, idPrefix string) error {
+	pipe := make([]int, 2) // nobody closes its other end but the kernel, when this process is no more
+	if err := unix.Pipe2(pipe, unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("make a pipe: %w", err)
+	}
+	ended := os.NewFile(uintptr(pipe[0]), "pipe")
+	defer ended.Close()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), eraseEnv+"="+runDir+" "+idPrefix)
+	cmd.Stdin, cmd.Stderr = ended, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // no interrupt reaches it
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start what erases: %w", err)
+	}
+	return nil
 }
 
-// erase kills and removes whatever is a run's until nothing is found any more, for half a minute at most.
+// erase waits until a run has ended, and then kills and removes whatever is its own until nothing is found any more, for
+// half a minute at most.
 func erase(runDir, idPrefix string) {
-	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	_, _ = io.Copy(io.Discard, os.Stdin)
 	name := filepath.Base(runDir)
-	var left []string
+	left := Traces(name, idPrefix)
+	if _, err := os.Stat(runDir); len(left) == 0 && os.IsNotExist(err) {
+		return
+	}
 	for range 300 {
 		for _, pid := range append(inCgroups(name), called(name)...) {
 			_ = unix.Kill(pid, unix.SIGKILL)
@@ -57,7 +68,7 @@ func erase(runDir, idPrefix string) {
 		}
 		time.Sleep(100 * time.Millisecond) // the kernel has to end and reap them
 	}
-	fmt.Fprintf(os.Stderr, "FAIL: interrupted; left behind: %q\n", left)
+	fmt.Fprintf(os.Stderr, "FAIL: the tests ended before they had cleaned up; left behind: %q\n", left)
 }
 
 // inCgroups are the pids in the cgroups of a run.
