@@ -103,7 +103,7 @@ test-unit: ## Run the unit tests; no root.
 test-kernel: ## Run the tests on this kernel, with private copies of runc, crun and conmon; as root.
 	@hack/deps.sh $(KERNEL_DEPS)
 	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
-	@$(RING) -name kernel -v -again 3 -- go test -json -race -count=1 -timeout 30m $(KERNEL_TESTS)
+	@$(RING) -name kernel -v -again 3 -- go test -json -race -count=1 -timeout 1h $(KERNEL_TESTS)
 
 # An API server for tests. KUBEBUILDER_ASSETS can name a folder that has one.
 .PHONY: test-api
@@ -111,7 +111,7 @@ test-api: ## Run the tests against a real kube-apiserver, as root; the first tim
 	@hack/deps.sh $(RUN_DEPS)
 	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
 	@[[ -n "$$KUBEBUILDER_ASSETS" ]] || test/kubernetes/build.sh etcd controlplane
-	@$(RING) -name api -v -again 3 -- go test -json -race -count=1 -timeout 20m ./test/api/...
+	@$(RING) -name api -v -again 3 -- go test -json -race -count=1 -timeout 1h ./test/api/...
 
 .PHONY: kubernetes
 kubernetes: ## Build Kubernetes and containerd into .cache/kubernetes. PARTS="etcd controlplane" is what test-api needs.
