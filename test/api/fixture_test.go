@@ -35,7 +35,7 @@ func newAgent(node string) *v1alpha1.NodeContainerAgent {
 }
 
 // eventually fails where is still returns an error after the time.
-func eventually(t *testing.T, within time.Duration, is func() error) {
+func eventually(t testing.TB, within time.Duration, is func() error) {
 	t.Helper()
 	var last error
 	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, within, true, func(context.Context) (bool, error) {

@@ -16,7 +16,7 @@ import (
 )
 
 // newClient returns a client without a cache.
-func newClient(t *testing.T, config *rest.Config) client.Client {
+func newClient(t testing.TB, config *rest.Config) client.Client {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
