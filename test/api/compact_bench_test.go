@@ -37,7 +37,8 @@ func BenchmarkCompact(b *testing.B) {
 	unlimited := rest.CopyConfig(plane.Config)
 	unlimited.QPS = -1
 	writers := map[string]client.Client{"with": clientOf("containerhook-controller"), "without": newClient(b, unlimited)}
-	eventually(b, 30*time.Second, func() error { return controlplane.CompactInForce(b.Context(), clientOf("containerhook-agent"), node) })
+	agent := clientOf("containerhook-agent")
+	eventually(b, 30*time.Second, func() error { return controlplane.CompactInForce(b.Context(), agent, node) })
 
 	took := map[string][]time.Duration{}
 	for name := range writers {
