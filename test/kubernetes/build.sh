@@ -5,49 +5,58 @@
 #   etcd          etcd
 #   node          kubelet, kube-proxy: one binary, and links to it
 #   containerd    containerd, containerd-shim-runc-v2, ctr
-# They go to .cache/kubernetes/<version of Kubernetes>/, to which .cache/kubernetes/current links: a folder that serves
-# as KUBEBUILDER_ASSETS too. What is there from the same sources is not built again.
+# They go to ${XDG_CACHE_HOME:-~/.cache}/containerhook/kubernetes-<hash of the sources>, once for all checkouts of this
+# machine, and .cache/kubernetes/current links there: a directory that serves as KUBEBUILDER_ASSETS too.
 set -euo pipefail
 cd "$(dirname "$0")"
 export CGO_ENABLED=0 GOFLAGS=-buildvcs=false
 
 version() { go list -m -f '{{.Version}}' "$1"; }
 
-cache=$(cd ../.. && pwd)/.cache/kubernetes
 kubernetes=$(version k8s.io/kubernetes)
-out=$cache/$kubernetes
 containerd=github.com/containerd/containerd/v2
-sources=$(cat go.mod go.sum build.sh ./*/*.go | sha256sum)
-mkdir -p "$out"
-exec {lock}>"$cache/.lock"
-flock "$lock" # another one may be building the same
+hash=$({
+  go env GOVERSION GOOS GOARCH
+  cat go.mod go.sum build.sh ./*/*.go
+} | sha256sum | cut -c1-16)
+out=${XDG_CACHE_HOME:-$HOME/.cache}/containerhook/kubernetes-$hash
+mkdir -p "$out" ../../.cache/kubernetes
+ln -sfn "$out" ../../.cache/kubernetes/current
 
 (($#)) || set -- controlplane etcd node containerd
+exec {lock}>"$out/.lock"
+flock "$lock" # another one may be building the same
 
+# Whatever is missing is built by one command: what the parts have in common is compiled once, and the linker of one
+# runs beside the compiler of another.
+parts=() packages=()
 for part in "$@"; do
-  links=()
-  packages=("./$part")
-  # Without a version the API server says v0.0.0-master, which nothing accepts.
-  set_version=k8s.io/component-base/version.gitVersion=$kubernetes
+  [[ ! -e $out/.$part ]] || continue
+  case $part in
+    controlplane | node | etcd) packages+=("./$part") ;;
+    containerd) packages+=("$containerd"/cmd/{containerd,containerd-shim-runc-v2,ctr}) ;;
+    *) echo "kubernetes: no part $part" >&2 && exit 2 ;;
+  esac
+  parts+=("$part")
+done
+((${#parts[@]})) || exit 0
+
+echo "kubernetes: building ${parts[*]} of $kubernetes: once"
+started=$SECONDS
+# Without a version the API server says v0.0.0-master, which nothing accepts.
+go build -trimpath -o "$out/" \
+  -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$kubernetes -X $containerd/version.Version=$(version $containerd)" \
+  "${packages[@]}" {lock}>&-
+
+for part in "${parts[@]}"; do
   case $part in
     controlplane) links=(kube-apiserver kube-controller-manager kube-scheduler kubectl) ;;
     node) links=(kubelet kube-proxy) ;;
-    etcd) ;;
-    containerd)
-      packages=("$containerd"/cmd/{containerd,containerd-shim-runc-v2,ctr})
-      set_version=$containerd/version.Version=$(version $containerd)
-      ;;
-    *) echo "kubernetes: no part $part" >&2 && exit 2 ;;
+    *) links=() ;;
   esac
-
-  [[ $(cat "$out/.$part" 2>/dev/null) != "$sources" ]] || continue
-  echo "kubernetes: building $part of $kubernetes: once"
-  started=$SECONDS
-  go build -trimpath -ldflags "-s -w -X $set_version" -o "$out/" "${packages[@]}"
   for link in "${links[@]}"; do
     ln -sf "$part" "$out/$link"
   done
-  echo "$sources" >"$out/.$part"
-  echo "kubernetes: built $part in $((SECONDS - started)) s"
+  touch "$out/.$part"
 done
-ln -sfn "$kubernetes" "$cache/current"
+echo "kubernetes: built ${parts[*]} in $((SECONDS - started)) s"
