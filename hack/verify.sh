@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
 # Usage: hack/verify.sh TARGET...
-# The ring "verify": each make target is one check. A check that fails exits non-zero; one that cannot be made here
+# The suite "verify": each make target is one check. A check that fails exits non-zero; one that cannot be made here
 # prints a line that begins with "SKIP" and exits 0. All are run, and counted.
 set -uo pipefail
-mkdir -p .cache
+cd "$(dirname "$0")/.." || exit
+mkdir -p .cache/suites
+skips=.cache/suites/verify.skips
+rm -f "$skips" .cache/suites/verify.counts
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+trap 'exit 130' INT TERM
 
 passed=0 failed=0 skipped=0
 for target in "$@"; do
   echo "--- $target"
-  if ! make --no-print-directory "$target" 2>&1 | tee .cache/check; then
+  if ! make --no-print-directory "$target" 2>&1 | tee "$output"; then
     echo "FAIL $target"
     failed=$((failed + 1))
-  elif grep -q '^SKIP' .cache/check; then
+  elif grep '^SKIP' "$output" >>"$skips"; then
     skipped=$((skipped + 1))
   else
     passed=$((passed + 1))
   fi
 done
-rm .cache/check
-
-echo "ring verify: $passed passed, $failed failed, $skipped skipped"
-echo "verify $passed $failed $skipped" >>.cache/rings
-((failed == 0))
+hack/count.sh verify $passed $failed $skipped "$SECONDS"
