@@ -12,21 +12,27 @@ FUZZTIME ?= 60s
 # Debian's packages. The race detector links with a C compiler; only update-bpf and verify-bpf need clang.
 RUN_DEPS := runc
 TEST_DEPS := gcc libc6-dev
-KERNEL_DEPS := runc crun conmon
+KERNEL_DEPS := runc crun conmon criu $(TEST_DEPS)
 BPF_DEPS := clang llvm libbpf-dev
+SHELL_DEPS := shellcheck
 
-# As everything is built that is shipped: what they have in common is compiled once.
+# As everything is built that is shipped: what they have in common is compiled once, for the tests and the linter too. Only
+# what runs with the race detector needs all of it a second time: the unit tests, and the API tests, whose controller runs
+# inside the test.
 SHIPPED := CGO_ENABLED=0 GOFLAGS=-trimpath
 TOOL := $(SHIPPED) go tool -modfile=tools/go.mod
-LINT := bin/golangci-lint
-RING := go run ./hack/ring
-KERNEL_TESTS := ./test/kernel/...
 
-# The checks that make up the ring "verify". Each works alone too.
-CHECKS := verify-fmt verify-mod verify-api verify-bpf verify-chart lint
+# Tools that are built once for all checkouts of this machine: hack/once.sh. Their links are in bin.
+ONCE := hack/once.sh
+LINT := bin/lint/golangci-lint-kube-api-linter
 
-# unchanged fails, and shows it, where a path differs from what is committed.
-unchanged = git diff --exit-code -- $(1) && [[ -z "$$(git ls-files --others --exclude-standard -- $(1) | tee /dev/stderr)" ]]
+# A suite of tests. A contributor's volumes end long before this limit.
+TIMEOUT ?= 1h
+FORMAT := testname
+SUITE := GOTESTSUM_FORMAT=$(FORMAT) hack/suite.sh
+
+# The checks that make up the suite "verify". Each works alone too.
+CHECKS := verify-fmt verify-mod verify-shell verify-api verify-bpf verify-chart lint
 
 ##@ General
 
@@ -52,13 +58,14 @@ run: build ## As root: show this machine's containers live; with none, two small
 # A cluster of this machine's own: see test/cluster/cluster.sh.
 CLUSTER := test/cluster/cluster.sh
 CLUSTER_DEPS := runc crun busybox-static containernetworking-plugins iproute2 nftables openssl
+E2E_DEPS := $(CLUSTER_DEPS) podman buildah docker.io # engines past the kubelet
 NODES ?= 2
 RUNTIME ?= runc
 N ?= 2
 export NODES RUNTIME
 
 .PHONY: cluster-parts
-cluster-parts: bin/chart/helm3 bin/chart/helm4
+cluster-parts: chart-tools
 	@hack/deps.sh $(CLUSTER_DEPS)
 	@test/kubernetes/build.sh
 	@$(MAKE) --no-print-directory image PLATFORMS=linux/$$(go env GOARCH)
@@ -90,32 +97,53 @@ demo: cluster-parts ## As root: a cluster with the chart and some containers, un
 
 ##@ Test
 
+# Whatever the suites need of Debian, at once: apt serves one at a time.
+DEPS := $(sort $(BPF_DEPS) $(SHELL_DEPS) $(TEST_DEPS) $(KERNEL_DEPS) $(E2E_DEPS))
+
+# On two cores: first the tests that are about time, then what they wait for, then what nobody waits for.
 .PHONY: test
-test: ## Run every ring: verify, unit, chart, kernel, api, e2e; as root.
-	@hack/test.sh verify test-unit test-chart test-kernel test-api test-e2e
+test: ## Run every suite: verify, unit, chart, kernel, api, e2e; as root. Before a push.
+	@hack/deps.sh $(DEPS)
+	@hack/test.sh --build test-parts "0 test-kernel test-api" "0 test-e2e" "19 test-unit verify test-chart"
+
+# The volumes of soak tests want the machine for themselves.
+.PHONY: test-long
+test-long: ## Run kernel, api and e2e with long volumes, and all kernels; hours. Writes docs/test-long.md.
+	@hack/deps.sh $(DEPS) $(KERNELS_DEPS)
+	@TEST_LONG=1 TIMEOUT=6h hack/test-long.sh test-kernel test-api test-e2e test-kernels
+
+.PHONY: smoke
+smoke: gotestsum ## Follow one container of runc on this kernel from created to stopped; as root.
+	@hack/deps.sh $(KERNEL_DEPS)
+	@$(SHIPPED) $(SUITE) smoke -timeout 2m -run 'FromCreatedToStopped/runc' ./test/kernel
 
 .PHONY: test-unit
-test-unit: ## Run the unit tests; no root.
+test-unit: FORMAT = pkgname
+test-unit: gotestsum ## Run the unit tests with the race detector; no root. After every change.
 	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
-	@$(RING) -name unit -- go test -json -race -count=1 $$(go list ./... | grep -v /test/)
+	@$(SUITE) unit -trimpath -race $$(go list ./... | grep -v /test/)
 
 .PHONY: test-kernel
-test-kernel: ## Run the tests on this kernel, with private copies of runc, crun and conmon; as root.
+test-kernel: gotestsum ## Run the tests on this kernel, with private copies of runc, crun and conmon; as root.
 	@hack/deps.sh $(KERNEL_DEPS)
-	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
-	@$(RING) -name kernel -v -again 3 -- go test -json -race -count=1 -timeout 1h $(KERNEL_TESTS)
+	@$(SHIPPED) $(SUITE) kernel -timeout $(TIMEOUT) ./test/kernel/...
 
 # An API server for tests. KUBEBUILDER_ASSETS can name a folder that has one.
 .PHONY: test-api
-test-api: ## Run the tests against a real kube-apiserver, as root; the first time it is built, some ten minutes.
-	@hack/deps.sh $(RUN_DEPS)
-	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
+test-api: gotestsum ## Run the tests against a real kube-apiserver, as root.
+	@hack/deps.sh $(RUN_DEPS) $(TEST_DEPS)
 	@[[ -n "$$KUBEBUILDER_ASSETS" ]] || test/kubernetes/build.sh etcd controlplane
-	@$(RING) -name api -v -again 3 -- go test -json -race -count=1 -timeout 1h ./test/api/...
+	@$(SUITE) api -trimpath -race -timeout $(TIMEOUT) ./test/api/...
 
-.PHONY: kubernetes
-kubernetes: ## Build Kubernetes and containerd into .cache/kubernetes. PARTS="etcd controlplane" is what test-api needs.
-	@test/kubernetes/build.sh $(PARTS)
+.PHONY: test-e2e
+test-e2e: cluster-parts gotestsum ## Run the tests of the chart on a cluster of this machine, and take it down; as root.
+	@hack/deps.sh $(E2E_DEPS)
+	@$(SHIPPED) go test -vet=off -c -o /dev/null ./test/e2e # compiled before a cluster is up that wants the processors
+	@$(SHIPPED) GOTESTSUM_FORMAT=$(FORMAT) hack/with-cluster.sh hack/suite.sh e2e -timeout $(TIMEOUT) ./test/e2e
+
+.PHONY: e2e
+e2e: gotestsum ## Run the same tests on the cluster that KUBECONFIG names, with the chart installed. What needs our nodes is skipped.
+	@$(SHIPPED) $(SUITE) e2e -timeout $(TIMEOUT) ./test/e2e
 
 # They need nothing of this machine's kernel, and no root but to install qemu.
 KERNELS ?= 5.10 6.1 6.12 7.3
@@ -123,21 +151,20 @@ KERNELS_ARCH ?= amd64
 KERNELS_DEPS := $(if $(filter arm64,$(KERNELS_ARCH)),qemu-system-arm,qemu-system-x86) cpio
 
 .PHONY: test-kernels
-test-kernels: ## Boot other kernels in qemu, and test the agent there; minutes each. KERNELS="5.10 6.1" KERNELS_ARCH=arm64
+test-kernels: ## Boot other kernels in qemu, and test the agent there; minutes each. KERNELS="5.10 newest" KERNELS_ARCH=arm64
 	@hack/deps.sh $(KERNELS_DEPS)
-	@test/kernels/run.sh $(KERNELS_ARCH) $(KERNELS)
+	@hack/kernels.sh $(KERNELS_ARCH) $(KERNELS)
 
-# At most an hour: a node needs about a minute to be missed, and an API server that is away is away for two.
-E2E := -timeout 60m ./test/e2e
+# In the order in which make test needs them. What is there already takes no time.
+.PHONY: test-parts
+test-parts: gotestsum
+	@test/kubernetes/build.sh etcd controlplane
+	@test/kubernetes/build.sh
+	@$(MAKE) --no-print-directory chart-tools lint-tool
 
-.PHONY: test-e2e
-test-e2e: cluster-parts ## Run the tests of the chart on a cluster of this machine, and take it down; as root.
-	@hack/deps.sh podman # one of the engines past the kubelet
-	@hack/with-cluster.sh $(RING) -name e2e -v -again 3 -- go test -json -count=1 $(E2E)
-
-.PHONY: e2e
-e2e: ## Run the same tests on the cluster that KUBECONFIG names, with the chart installed. What needs our nodes is skipped.
-	@$(RING) -name e2e -v -again 3 -- go test -json -count=1 $(E2E)
+.PHONY: kubernetes
+kubernetes: ## Build Kubernetes and containerd, once. PARTS="etcd controlplane" is what test-api needs.
+	@test/kubernetes/build.sh $(PARTS)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (60s).
@@ -151,7 +178,7 @@ bench-hook: build ## As root: measure what the agent costs; some minutes, nothin
 ##@ Check
 
 .PHONY: verify
-verify: ## Run the ring of checks: formatting, modules, generated files, lint.
+verify: ## Run the suite of checks: formatting, modules, scripts, generated files, lint.
 	@hack/verify.sh $(CHECKS)
 
 .PHONY: verify-fmt
@@ -162,21 +189,26 @@ verify-fmt: ## Fail where gofmt would change a file.
 verify-mod: ## Fail where go.mod or go.sum is not tidy.
 	@go mod tidy -diff
 
+.PHONY: verify-shell
+verify-shell: ## Run shellcheck on every script.
+	@hack/deps.sh $(SHELL_DEPS)
+	@git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck --external-sources
+
 .PHONY: verify-api
-verify-api: update-api ## Fail where what is generated of api/ is not what is committed.
-	@$(call unchanged,api config/crd)
+verify-api: ## Fail where what is generated of api/ is not what is there.
+	@hack/unchanged.sh update-api api config/crd
 
 .PHONY: verify-bpf
 verify-bpf: ## Fail where the compiled BPF is not what Debian 12's clang makes of bpf/*.c.
 	@hack/deps.sh $(BPF_DEPS)
 	@if clang --version | grep -q 'Debian clang version 14\.'; then \
-		$(MAKE) --no-print-directory update-bpf && $(call unchanged,bpf); \
+		hack/unchanged.sh update-bpf bpf; \
 	else \
 		echo "SKIP verify-bpf: the committed objects are Debian clang 14's, this is $$(clang --version | head -1)"; \
 	fi
 
 .PHONY: lint
-lint: $(LINT) ## Run golangci-lint, with kube-api-linter.
+lint: lint-tool ## Run golangci-lint, with kube-api-linter.
 	@$(SHIPPED) $(LINT) run
 
 ##@ Deliver
@@ -189,7 +221,7 @@ LABEL := -label=org.opencontainers.image.
 
 .PHONY: image
 image: $(PLATFORMS:%=bin/image/%) ## Make bin/containerhook.tar, an OCI image for amd64 and arm64, without docker; twice the same.
-	@go run ./hack/image -o bin/containerhook.tar -name $(IMAGE):$(VERSION) -created $(SOURCE_DATE_EPOCH) -entrypoint /agent \
+	@$(SHIPPED) go run ./hack/image -o bin/containerhook.tar -name $(IMAGE):$(VERSION) -created $(SOURCE_DATE_EPOCH) -entrypoint /agent \
 		$(LABEL)title=containerhook '$(LABEL)description=Every container on every node as a Kubernetes object' \
 		$(LABEL)version=$(VERSION) $(LABEL)revision=$$(git rev-parse HEAD) $(LABEL)licenses=Apache-2.0 \
 		$(LABEL)source=https://github.com/containerhook/containerhook \
@@ -203,46 +235,32 @@ $(PLATFORMS:%=bin/image/%): bin/image/%:
 		go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $@/ ./cmd/...
 
 .PHONY: sbom
-sbom: bin/chart/cyclonedx-gomod ## Make bin/sbom/*.cdx.json: what each binary of the image is made of (CycloneDX).
+sbom: chart-tools ## Make bin/sbom/*.cdx.json: what each binary of the image is made of (CycloneDX).
 	@mkdir -p bin/sbom && for dir in cmd/*/; do \
-		$< app -json -licenses -noserial -packages=false -main $$dir -output bin/sbom/$$(basename $$dir).cdx.json .; done
+		bin/chart/cyclonedx-gomod app -json -licenses -noserial -packages=false -main $$dir -output bin/sbom/$$(basename $$dir).cdx.json .; done
 
-# The tools of the chart and of the bill of materials, with the versions of tools/chart/go.mod.
-bin/chart/helm3: TOOL_PACKAGE = helm.sh/helm/v3/cmd/helm
-bin/chart/helm4: TOOL_PACKAGE = helm.sh/helm/v4/cmd/helm
-bin/chart/helm-unittest: TOOL_PACKAGE = github.com/helm-unittest/helm-unittest/cmd/helm-unittest
-bin/chart/helm-docs: TOOL_PACKAGE = github.com/norwoodj/helm-docs/cmd/helm-docs
-bin/chart/kubeconform: TOOL_PACKAGE = github.com/yannh/kubeconform/cmd/kubeconform
-bin/chart/cyclonedx-gomod: TOOL_PACKAGE = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
-
-bin/chart/%: tools/chart/go.mod tools/chart/go.sum
-	@echo "building $@, once"
-	@CGO_ENABLED=0 go build -modfile=tools/chart/go.mod -trimpath -o $@ -ldflags "-s -w \
-		-X helm.sh/helm/v3/internal/version.version=$$(go list -modfile=tools/chart/go.mod -m -f '{{.Version}}' helm.sh/helm/v3) \
-		-X helm.sh/helm/v4/internal/version.version=$$(go list -modfile=tools/chart/go.mod -m -f '{{.Version}}' helm.sh/helm/v4)" \
-		$(TOOL_PACKAGE)
-
-bin/chart/rules: tools/rules/go.mod tools/rules/go.sum tools/rules/main.go
-	@cd tools/rules && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../../$@ .
-
-CHART_TOOLS := $(addprefix bin/chart/,helm3 helm4 helm-unittest kubeconform rules)
+# The tools of the chart and of the bill of materials.
+.PHONY: chart-tools
+chart-tools:
+	@$(ONCE) bin/chart chart-tools hack/chart-tools.sh tools/chart/go.mod tools/chart/go.sum $(wildcard tools/rules/*) -- hack/chart-tools.sh {}
 
 .PHONY: test-chart
-test-chart: $(CHART_TOOLS) ## Test the chart with both Helms, against Kubernetes' own schemas; no cluster.
-	@$(RING) -name chart -- go test -json -count=1 ./test/chart
+test-chart: FORMAT = pkgname
+test-chart: chart-tools gotestsum ## Test the chart with both Helms, against Kubernetes' own schemas; no cluster.
+	@$(SHIPPED) $(SUITE) chart ./test/chart
 
 .PHONY: update-chart
-update-chart: bin/chart/helm-docs ## Copy what the chart has of config/, and make its README.
+update-chart: chart-tools ## Copy what the chart has of config/, and make its README.
 	@rm -rf charts/containerhook/files/{crds,rbac,policy,compact} && mkdir charts/containerhook/files/{crds,rbac,policy,compact}
 	@cp config/crd/bases/*.yaml charts/containerhook/files/crds/
 	@cp config/rbac/{agent,controller,viewer}.yaml charts/containerhook/files/rbac/
 	@cp config/policy/agent.yaml charts/containerhook/files/policy/
 	@cp config/compact/nodecontainers.yaml charts/containerhook/files/compact/
-	@$< --chart-search-root charts --log-level warning
+	@bin/chart/helm-docs --chart-search-root charts --log-level warning
 
 .PHONY: verify-chart
-verify-chart: update-chart ## Fail where the chart's copies of config/ or its README are not what is committed.
-	@$(call unchanged,charts)
+verify-chart: ## Fail where the chart's copies of config/ or its README are not what update-chart makes.
+	@hack/unchanged.sh update-chart charts
 
 ##@ Develop
 
@@ -265,9 +283,15 @@ update-bpf: ## Compile bpf/*.c for amd64 and arm64 with clang, and generate its 
 	@go generate ./bpf
 
 .PHONY: tools
-tools: $(LINT) ## Build the tools that are not run by go tool.
+tools: lint-tool chart-tools gotestsum ## Build the tools that are not run by go tool.
 
-# The linter is run too often for go tool's start-up. A first build takes about two minutes on two cores.
-$(LINT): tools/go.mod tools/go.sum
-	@echo "building $@: once, about two minutes"
-	@$(SHIPPED) go build -modfile=tools/go.mod -o $@ sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter
+# The linter is run too often for go tool's start-up.
+.PHONY: lint-tool
+lint-tool:
+	@$(ONCE) bin/lint lint tools/go.mod tools/go.sum -- \
+		env $(SHIPPED) go build -modfile=tools/go.mod -o {}/ sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter
+
+.PHONY: gotestsum
+gotestsum:
+	@$(ONCE) bin/gotestsum gotestsum tools/gotestsum/go.mod tools/gotestsum/go.sum -- \
+		env $(SHIPPED) go build -modfile=tools/gotestsum/go.mod -o {}/ gotest.tools/gotestsum

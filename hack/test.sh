@@ -1,22 +1,89 @@
 #!/usr/bin/env bash
-# Usage: hack/test.sh RING...
-# Runs each ring, a make target, in order, the later ones also where an earlier one failed, and adds up what they wrote
-# to .cache/rings. The last line is `N passed, N failed, N skipped`.
+# Usage: hack/test.sh [--build TARGET] LANE...
+# Runs suites, which are make targets, and adds up their counts. A lane is "NICENESS TARGET...": its suites run one after
+# the other, the later ones also where an earlier one failed; lanes run beside each other. TARGET of --build begins first,
+# beside them, and builds what later suites need. What a suite prints is shown when it has ended, and is in
+# .cache/suites/SUITE.log until then. At the end comes a table, each skip with its reason, and as the last line
+# `N passed, N failed, N skipped`.
 set -uo pipefail
-mkdir -p .cache
-: >.cache/rings
+cd "$(dirname "$0")/.." || exit
+dir=.cache/suites
+mkdir -p $dir
+rm -f $dir/*.{counts,skips,log,json,lane}
 
-for ring in "$@"; do
-  before=$(wc -l <.cache/rings)
-  make --no-print-directory "$ring"
-  status=$?
-  if (($(wc -l <.cache/rings) == before)); then
-    echo "ring $ring: ended with status $status and counted nothing"
-    echo "$ring 0 1 0" >>.cache/rings
+say() { printf '%s %s\n' "$(date +%T)" "$*"; }
+
+# show prints what a suite did, whole: lanes take turns.
+show() {
+  exec {turn}>$dir/.turn
+  flock "$turn"
+  echo
+  echo "=== $1"
+  cat "$dir/$1.log"
+  exec {turn}>&-
+}
+
+run_lane() {
+  local niceness=$1 target suite began status interrupted=
+  shift
+  trap interrupted=1 INT
+  for target in "$@"; do
+    [[ -z $interrupted ]] || break
+    suite=${target#test-} began=$SECONDS
+    say "begin $suite"
+    nice -n "$niceness" make --no-print-directory "$target" &>"$dir/$suite.log"
+    status=$?
+    if [[ ! -e $dir/$suite.counts ]]; then
+      echo "suite $suite: ended with status $status and counted nothing" >>"$dir/$suite.log"
+      hack/count.sh "$suite" 0 1 0 $((SECONDS - began)) >>"$dir/$suite.log"
+    fi
+    show "$suite"
+    say "end $suite"
+  done
+}
+
+# Each in the background is a process group of its own: an interrupt is passed on to every one, because a shell has what it
+# starts in the background ignore it, and all are waited for, until they have cleaned up.
+set -m
+groups=()
+interrupted=
+trap 'interrupted=1; for group in "${groups[@]}"; do kill -INT -- "-$group" 2>/dev/null; done' INT TERM HUP
+
+if [[ $1 == --build ]]; then
+  nice -n 10 make --no-print-directory "$2" </dev/null &>$dir/build.log &
+  build=$!
+  groups+=("$build")
+  shift 2
+fi
+suites=()
+for lane in "$@"; do
+  read -ra words <<<"$lane"
+  suites+=("${words[@]:1}")
+  run_lane "${words[@]}" </dev/null &
+  groups+=($!)
+done
+echo "to follow: tail -F $dir/{build$(printf ',%s' "${suites[@]#test-}")}.log"
+for group in "${groups[@]}"; do
+  while kill -0 "$group" 2>/dev/null; do # an interrupt ends wait
+    wait "$group"
+    status=$?
+  done
+  if [[ $group == "${build:-}" ]] && ((status != 0)); then # what needs it says so too
+    echo "=== build"
+    cat $dir/build.log
   fi
 done
 
-awk '{ p += $2; f += $3; s += $4; again += $5 } END {
-  if (again) printf "flaky: %d passed only when they ran once more; see above\n", again
-  printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0
-}' .cache/rings
+echo
+printf '%-8s %7s %7s %7s %8s\n' suite passed failed skipped seconds
+for suite in "${suites[@]#test-}"; do
+  cat "$dir/$suite.counts" 2>/dev/null || echo "$suite 0 1 0 0"
+done | tee $dir/all | while read -r suite passed failed skipped seconds; do
+  printf '%-8s %7d %7d %7d %8d\n' "$suite" "$passed" "$failed" "$skipped" "$seconds"
+done
+printf '%-8s %32d\n' "all" "$SECONDS"
+cat $dir/*.skips 2>/dev/null
+awk '{ p += $2; f += $3; s += $4 } END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 }' $dir/all
+status=$?
+[[ -z $interrupted ]] || exit 130
+exit $status

@@ -12,7 +12,7 @@ for applet in $(busybox --list); do # no links: an image of ours has files only
 done
 chmod +x "$root"/bin/*
 platform=$(go env GOOS)/$(go env GOARCH)
-go build -o "$root.pack" ./hack/image
+CGO_ENABLED=0 go build -trimpath -o "$root.pack" ./hack/image
 trap 'rm -rf "$root" "$root.pack"' EXIT
 pack() { "$root.pack" -o "$CLUSTER/images/$1.tar" -name "containerhook.test/$1:1" -user 0:0 -entrypoint "$2" "$platform=$root" >/dev/null; }
 pack pause "/bin/busybox tail -f /dev/null"
