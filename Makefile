@@ -121,7 +121,7 @@ smoke: gotestsum ## Follow one container of runc on this kernel from created to 
 test-unit: FORMAT = pkgname
 test-unit: gotestsum ## Run the unit tests with the race detector; no root. After every change.
 	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
-	@$(SUITE) unit -trimpath -race $$(go list ./... | grep -v /test/)
+	@$(SUITE) unit -race $$(go list ./... | grep -v /test/)
 
 .PHONY: test-kernel
 test-kernel: gotestsum ## Run the tests on this kernel, with private copies of runc, crun and conmon; as root.
@@ -133,7 +133,7 @@ test-kernel: gotestsum ## Run the tests on this kernel, with private copies of r
 test-api: gotestsum ## Run the tests against a real kube-apiserver, as root.
 	@hack/deps.sh $(RUN_DEPS) $(TEST_DEPS)
 	@[[ -n "$$KUBEBUILDER_ASSETS" ]] || test/kubernetes/build.sh etcd controlplane
-	@$(SUITE) api -trimpath -race -timeout $(TIMEOUT) ./test/api/...
+	@$(SUITE) api -race -timeout $(TIMEOUT) ./test/api/...
 
 .PHONY: test-e2e
 test-e2e: cluster-parts gotestsum ## Run the tests of the chart on a cluster of this machine, and take it down; as root.
