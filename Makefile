@@ -102,41 +102,41 @@ DEPS := $(sort $(BPF_DEPS) $(SHELL_DEPS) $(TEST_DEPS) $(KERNEL_DEPS) $(E2E_DEPS)
 
 # On two cores: first the tests that are about time, then what they wait for, then what nobody waits for.
 .PHONY: test
-test: ## Run every suite: verify, unit, chart, kernel, api, e2e; as root. Before a push.
+test: ## Run every suite: verify, unit, chart, kernel, api, e2e; as root. Before a push. Minutes; the first builds Kubernetes.
 	@hack/deps.sh $(DEPS)
 	@hack/test.sh --build test-parts "0 test-kernel test-api" "0 test-e2e" "19 test-unit verify test-chart"
 
 # The volumes of soak tests want the machine for themselves.
 .PHONY: test-long
-test-long: ## Run kernel, api and e2e with long volumes, and all kernels; hours. Writes docs/test-long.md.
+test-long: ## Run kernel, api and e2e with long volumes, and all kernels; as root. Hours. Writes docs/test-long.md.
 	@hack/deps.sh $(DEPS) $(KERNELS_DEPS)
 	@TEST_LONG=1 TIMEOUT=6h hack/test-long.sh test-kernel test-api test-e2e test-kernels
 
 .PHONY: smoke
-smoke: gotestsum ## Follow one container of runc on this kernel from created to stopped; as root.
+smoke: gotestsum ## Follow one container of runc on this kernel from created to stopped; as root. Seconds.
 	@hack/deps.sh $(KERNEL_DEPS)
 	@$(SHIPPED) $(SUITE) smoke -timeout 2m -run 'FromCreatedToStopped/runc' ./test/kernel
 
 .PHONY: test-unit
 test-unit: FORMAT = pkgname
-test-unit: gotestsum ## Run the unit tests with the race detector; no root. After every change.
+test-unit: gotestsum ## Run the unit tests with the race detector; no root. After every change. A minute.
 	@command -v gcc >/dev/null || hack/deps.sh $(TEST_DEPS)
 	@$(SUITE) unit -race $$(go list ./... | grep -v /test/)
 
 .PHONY: test-kernel
-test-kernel: gotestsum ## Run the tests on this kernel, with private copies of runc, crun and conmon; as root.
+test-kernel: gotestsum ## Run the tests on this kernel, with private copies of runc, crun and conmon; as root. Minutes.
 	@hack/deps.sh $(KERNEL_DEPS)
 	@$(SHIPPED) $(SUITE) kernel -timeout $(TIMEOUT) ./test/kernel/...
 
 # An API server for tests. KUBEBUILDER_ASSETS can name a folder that has one.
 .PHONY: test-api
-test-api: gotestsum ## Run the tests against a real kube-apiserver, as root.
+test-api: gotestsum ## Run the tests against a real kube-apiserver; as root. Minutes; the first builds it.
 	@hack/deps.sh $(RUN_DEPS) $(TEST_DEPS)
 	@[[ -n "$$KUBEBUILDER_ASSETS" ]] || test/kubernetes/build.sh etcd controlplane
 	@$(SUITE) api -race -timeout $(TIMEOUT) ./test/api/...
 
 .PHONY: test-e2e
-test-e2e: cluster-parts gotestsum ## Run the tests of the chart on a cluster of this machine, and take it down; as root.
+test-e2e: cluster-parts gotestsum ## Run the tests of the chart on a cluster of this machine, and take it down; as root. Minutes; the first builds it.
 	@hack/deps.sh $(E2E_DEPS)
 	@$(SHIPPED) go test -vet=off -c -o /dev/null ./test/e2e # compiled before a cluster is up that wants the processors
 	@$(SHIPPED) GOTESTSUM_FORMAT=$(FORMAT) hack/with-cluster.sh hack/suite.sh e2e -timeout $(TIMEOUT) ./test/e2e
@@ -178,7 +178,7 @@ bench-hook: build ## As root: measure what the agent costs; some minutes, nothin
 ##@ Check
 
 .PHONY: verify
-verify: ## Run the suite of checks: formatting, modules, scripts, generated files, lint.
+verify: ## Run the suite of checks: formatting, modules, scripts, generated files, lint. A minute; the first builds the linter.
 	@hack/verify.sh $(CHECKS)
 
 .PHONY: verify-fmt
@@ -246,7 +246,7 @@ chart-tools:
 
 .PHONY: test-chart
 test-chart: FORMAT = pkgname
-test-chart: chart-tools gotestsum ## Test the chart with both Helms, against Kubernetes' own schemas; no cluster.
+test-chart: chart-tools gotestsum ## Test the chart with both Helms, against Kubernetes' own schemas; no cluster. Seconds; the first builds them.
 	@$(SHIPPED) $(SUITE) chart ./test/chart
 
 .PHONY: update-chart
