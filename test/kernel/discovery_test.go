@@ -124,7 +124,7 @@ func (a *agent) marksExactly(names ...string) time.Duration {
 func (n *node) madeBy(a *agent, path string) v1alpha1.NodeContainer {
 	n.t.Helper()
 	id, bundle := n.bundle([]string{"exit", "0"}, nil)
-	defer n.do(path, "delete", "--force", id) // now: later there may be no binary at that path
+	defer n.must(path, "delete", "--force", id) // now: later there may be no binary at that path
 	n.must(path, "create", "--bundle", bundle, id)
 	n.must(path, "start", id)
 	return a.wait(id, v1alpha1.StateStopped)
@@ -321,7 +321,7 @@ func TestRuntimesThatRunningMonitorsUseAreMarked(t *testing.T) {
 	id, bundle := n.bundle([]string{"sleep"}, nil)
 	n.crun = ofConmon
 	n.remove(n.crun, id)
-	if out, err := n.underConmon(n.crun, id, bundle, "the-name").CombinedOutput(); err != nil {
+	if out, err := bounded(limit, n.underConmon(n.crun, id, bundle, "the-name")); err != nil {
 		t.Fatalf("conmon: %v\n%s", err, out)
 	}
 	n.pretend(tree, "containerd-shim-runc-v2", 0, map[string]string{"runtime": ofShim})

@@ -133,7 +133,7 @@ func withHooks(c *call, s *specs.Spec) {
 // inOthersPID has the container join the PID namespace of one that is made for it, as those of a pod that share theirs.
 func inOthersPID(c *call, s *specs.Spec) {
 	id, bundle := c.n.bundle([]string{"sleep"}, nil)
-	c.t.Cleanup(func() { _, _, _ = c.n.end(c.next("delete", "--force", id)) })
+	c.remove(id)
 	pidFile := filepath.Join(bundle, "pid")
 	mustEnd(c.t, c.n, c.next("run", "--detach", "--bundle", bundle, "--pid-file", pidFile, id), 0)
 	pid, err := os.ReadFile(pidFile)
@@ -177,7 +177,7 @@ func TestEveryEndIsToldAsItWas(t *testing.T) {
 // live has a container live and end like that, and checks what is told.
 func (e *end) live(c *call, a *agent) {
 	c.t.Helper()
-	c.t.Cleanup(func() { _, _, _ = c.n.end(c.next("delete", "--force", c.id)) })
+	c.remove(c.id)
 	c.n.edit(c.bundle, func(s *specs.Spec) {
 		s.Process.Args = append([]string{"/probe"}, e.args...)
 		if e.edit != nil {

@@ -128,6 +128,9 @@ func TestARuntimeThatIsKilledHalfWayHasFailed(t *testing.T) {
 				if err != nil {
 					t.Fatalf("the hook did not run: %v", err)
 				}
+				if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGKILL {
+					t.Fatalf("the runtime had ended before it was killed: %v", cmd.ProcessState)
+				}
 				if err := syscall.Kill(hook, syscall.SIGKILL); err != nil {
 					t.Error(err)
 				}

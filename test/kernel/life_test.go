@@ -55,7 +55,7 @@ func TestContainersAreToldFromCreatedToStopped(t *testing.T) {
 		t.Run("conmon with "+name, func(t *testing.T) {
 			id, bundle := n.bundle([]string{"exit", "5", "canary"}, typical)
 			n.remove(runtime, id)
-			if out, err := n.underConmon(runtime, id, bundle, "the-name").CombinedOutput(); err != nil {
+			if out, err := bounded(limit, n.underConmon(runtime, id, bundle, "the-name")); err != nil {
 				t.Fatalf("conmon: %v\n%s", err, out)
 			}
 			a.wait(id, v1alpha1.StateCreated)

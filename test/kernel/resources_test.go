@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -154,11 +153,9 @@ func (n *node) runMany(runtime, id, bundle string, from, to int) error {
 	if runtime == n.crun {
 		argv = apart(argv...)
 	}
-	var said bytes.Buffer
-	cmd := exec.CommandContext(n.t.Context(), argv[0], argv[1:]...)
-	cmd.Stderr = &said
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("run %s-%d to %d with %s: %w: %s", id, from, to, filepath.Base(runtime), err, said.String())
+	most := limit + time.Duration(to-from)*time.Second // nothing that runs needs a second
+	if said, err := bounded(most, exec.Command(argv[0], argv[1:]...)); err != nil {
+		return fmt.Errorf("run %s-%d to %d with %s: %w: %s", id, from, to, filepath.Base(runtime), err, lastOf(said))
 	}
 	return nil
 }
