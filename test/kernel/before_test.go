@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // churn is containers that come one after another, and stay.
@@ -243,7 +244,7 @@ func checkSame(t *testing.T, hook, listing v1alpha1.NodeContainer) {
 
 // TestAContainerThatStartsAsTheAgentDoesIsToldOnce: the agent is started again and again while containers come.
 func TestAContainerThatStartsAsTheAgentDoesIsToldOnce(t *testing.T) {
-	const wanted = 200
+	wanted := machine.Volume(25, 200)
 	n := newNode(t)
 	raced, agents, by := 0, 0, map[string]int{}
 	for ; raced < wanted && agents < wanted && !t.Failed(); agents++ { // one a start at least, or the test is none

@@ -130,11 +130,11 @@ func (n *node) madeBy(a *agent, path string) v1alpha1.NodeContainer {
 	return a.wait(id, v1alpha1.StateStopped)
 }
 
-// TestARuntimeThatIsReplacedIsMarkedAgain: 200 times by rename, half of them by the very process that becomes the runtime
+// TestARuntimeThatIsReplacedIsMarkedAgain: many times by rename, half of them by the very process that becomes the runtime
 // then, so that nobody can be faster; and others are made beside. What nobody held the listing finds, and counts. crun
 // executes itself once more, and then it is held mostly; so some of them are runc.
 func TestARuntimeThatIsReplacedIsMarkedAgain(t *testing.T) {
-	const times = 200
+	times := machine.Volume(40, 200)
 	n := newNode(t)
 	runtimeOf := func(i int) string {
 		if i%10 == 0 {

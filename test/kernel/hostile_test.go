@@ -21,13 +21,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 const (
 	canary  = "canary-5e1f" // only in what nobody may see
 	anybody = 54321         // a user whom the machine does not know
 	refused = 99            // the probe's exit code where a runtime's command is asked for
-	rounds  = 6             // of all attacks, after the first
 )
 
 // attacker is who executes a marked binary.
@@ -291,6 +291,7 @@ func stringsIn(v any) (all []string) {
 // TestHostileCreatesAreNotBelievedAndGiveNothingAway makes every attack as a user, from a user namespace and as root; the
 // agent that tells only of root's containers, and the one that tells of all.
 func TestHostileCreatesAreNotBelievedAndGiveNothingAway(t *testing.T) {
+	rounds := machine.Volume(3, 6) // of all attacks, after the first two
 	for _, rootless := range []bool{false, true} {
 		t.Run(fmt.Sprintf("rootless=%v", rootless), func(t *testing.T) {
 			h := newHostileNode(t)
@@ -423,7 +424,7 @@ var validID = regexp.MustCompile(`^t[0-9]+-[a-z]?[0-9]+$`)
 // TestADirectorySwappedWhileItIsReadGivesNoSecretAway: the bundle is exchanged all the time with a symlink to the secret's
 // directory, while its owner has containers made of it.
 func TestADirectorySwappedWhileItIsReadGivesNoSecretAway(t *testing.T) {
-	const count = 1000
+	count := machine.Volume(300, 1000)
 	h := newHostileNode(t)
 	by := attackers[0]
 	if err := h.hide(by); err != nil {
@@ -482,7 +483,7 @@ func TestADirectorySwappedWhileItIsReadGivesNoSecretAway(t *testing.T) {
 
 // TestArgumentsThatChangeUnderOurEyesAreHarmless: a thread rewrites them while another is held in execve.
 func TestArgumentsThatChangeUnderOurEyesAreHarmless(t *testing.T) {
-	const count = 5000
+	count := machine.Volume(1500, 5000)
 	h := newHostileNode(t)
 	a := h.startAgent("--rootless")
 	id := idPrefix() + "-f1"
@@ -522,14 +523,15 @@ func TestArgumentsThatChangeUnderOurEyesAreHarmless(t *testing.T) {
 		before, after)
 }
 
-func TestTenThousandExecsByAUserAreCountedAndCostNothing(t *testing.T) {
-	const count, users = 10_000, 4
+func TestExecsByAUserAreCountedAndCostNothing(t *testing.T) {
+	const users = 4 // at once
+	count := machine.Volume(2000, 10_000)
 	h := newHostileNode(t)
 	a := h.startAgent()
 	a.settled(h.node)
 	before := a.usage()
 	began := time.Now()
-	h.hold("10,000 execs by a user", workerLives, func() {
+	h.hold("execs by a user without an end", workerLives, func() {
 		var all sync.WaitGroup
 		for range users {
 			all.Go(func() {
@@ -553,7 +555,7 @@ func TestTenThousandExecsByAUserAreCountedAndCostNothing(t *testing.T) {
 		after.rss-before.rss > 6<<10 {
 		t.Errorf("left: %v\nwant: %v", after, before)
 	}
-	t.Logf("%d execs, %.0f a second; the agent before: %v; after: %v", count, count/took.Seconds(), before, after)
+	t.Logf("%d execs, %.0f a second; the agent before: %v; after: %v", count, float64(count)/took.Seconds(), before, after)
 }
 
 // TestRootlessContainersAreToldOnlyWhereTheyAreAskedForAndMarked runs real containers as a user.
@@ -685,7 +687,8 @@ func ofRuntime(told []v1alpha1.NodeContainer, name string) (of []v1alpha1.NodeCo
 
 // TestAUserWithLargeConfigsDoesNotFillTheMemory: of the largest that is read, by as many processes as there is room for.
 func TestAUserWithLargeConfigsDoesNotFillTheMemory(t *testing.T) {
-	const count, atOnce = 1000, 40
+	const atOnce = 40
+	count := machine.Volume(400, 1000)
 	h := newHostileNode(t)
 	a := h.startAgent("--rootless")
 	bundle := filepath.Join(h.dir, "theirs", "bundle")

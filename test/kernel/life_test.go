@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // typical is a bundle's config as an engine would make it, with all that is to be told.
@@ -155,7 +156,7 @@ func TestTheFactsWereDeliveredBeforeTheFirstInstruction(t *testing.T) {
 	told := filepath.Join(n.rootfs, "told")
 	n.startHandler("touch", told)
 	for _, runtime := range []string{n.runc, n.crun} {
-		for range 20 {
+		for range machine.Volume(5, 20) {
 			id, bundle := n.bundle(nil, nil)
 			n.edit(bundle, func(s *specs.Spec) { s.Process.Args = []string{"/probe", "stat", "/told/" + id} })
 			n.remove(runtime, id)
