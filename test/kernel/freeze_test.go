@@ -25,9 +25,13 @@ const (
 	supervisorOnly = 2500 * time.Millisecond
 )
 
+// machineAtMost is what a busy machine may add to a hold, however long an exec takes that nobody holds.
+const machineAtMost = 500 * time.Millisecond
+
 // hold executes the marked probe again and again while during runs, and once more after it, and fails where one took
 // longer than limit. Each claims to be a runtime at start, which is what waits for the handler. In turn with it an
-// unmarked copy is executed, which nobody holds: the longest time that one took is the machine's, and allowed for.
+// unmarked copy is executed, which nobody holds: the longest time that one took is the machine's. It is allowed for three
+// times, up to machineAtMost, for the machine has to come to the agent and back, too.
 func (n *node) hold(what string, limit time.Duration, during func()) {
 	n.t.Helper()
 	ended := make(chan struct{})
@@ -44,8 +48,8 @@ func (n *node) hold(what string, limit time.Duration, during func()) {
 	}
 	n.t.Logf("longest hold with %s: %v (limit %v); longest exec that nobody holds: %v", what, held.Round(time.Millisecond),
 		limit, free.Round(time.Millisecond))
-	if held > limit+free {
-		n.t.Errorf("held for %v, more than %v and %v", held, limit, free)
+	if allowed := limit + min(3*free, machineAtMost); held > allowed {
+		n.t.Errorf("held for %v, more than %v; an exec that nobody holds took %v", held, allowed, free)
 	}
 }
 
@@ -105,11 +109,14 @@ func TestAHandlerThatHangsHoldsNothingBeyondTheDeadline(t *testing.T) {
 		t.Fatalf("the handler was not called: %v", err)
 	}
 	started := time.Duration(0)
-	n.hold("a handler that sleeps for 10 s", workerLives, func() {
+	n.hold("a handler that sleeps for 3 s", workerLives, func() {
 		began := time.Now()
 		n.script(`$0 start "$1"`, id)
 		started = time.Since(began)
 	})
+	if started < deadline {
+		t.Errorf("runc start took %v: the handler that hangs did not hold it", started)
+	}
 	t.Logf("runc start took %v meanwhile", started.Round(time.Millisecond))
 }
 
@@ -121,7 +128,7 @@ func TestAStoppedOrKilledAgentHoldsNothingForLong(t *testing.T) {
 		fault func(a *agent) func()
 	}{
 		{"the worker under SIGSTOP", supervisorOnly, func(a *agent) func() {
-			return while(send(t, a.worker(), syscall.SIGSTOP), 4*time.Second, nothing)
+			return while(send(t, a.worker(), syscall.SIGSTOP), 3*time.Second, nothing)
 		}},
 		{"the worker under SIGKILL", workerKilled, func(a *agent) func() {
 			return while(send(t, a.worker(), syscall.SIGKILL), time.Second, nothing)
@@ -131,11 +138,11 @@ func TestAStoppedOrKilledAgentHoldsNothingForLong(t *testing.T) {
 		}},
 		{"the supervisor under SIGSTOP", workerLives, func(a *agent) func() {
 			pid := a.cmd.Process.Pid
-			return while(send(t, pid, syscall.SIGSTOP), 4*time.Second, send(t, pid, syscall.SIGCONT))
+			return while(send(t, pid, syscall.SIGSTOP), 3*time.Second, send(t, pid, syscall.SIGCONT))
 		}},
 		{"worker and supervisor under SIGSTOP", supervisorOnly, func(a *agent) func() {
 			worker, pid := a.worker(), a.cmd.Process.Pid
-			return while(func() { send(t, pid, syscall.SIGSTOP)(); send(t, worker, syscall.SIGSTOP)() }, 4*time.Second,
+			return while(func() { send(t, pid, syscall.SIGSTOP)(); send(t, worker, syscall.SIGSTOP)() }, 3*time.Second,
 				send(t, pid, syscall.SIGCONT))
 		}},
 	} {
