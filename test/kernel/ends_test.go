@@ -96,18 +96,24 @@ func coreOf(bytes uint64) func(*call, *specs.Spec) {
 	}
 }
 
-// hasCore checks that the process left a core, or none, where the machine has it written as a file of its own directory.
+// hasCore checks that the process left a core in its working directory, or none. kernel.core_pattern is of the whole machine,
+// so the test leaves it as it is.
 func hasCore(want bool) func(*call) {
 	return func(c *call) {
-		pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
-		if err != nil || len(pattern) == 0 || pattern[0] == '|' || pattern[0] == '/' {
-			c.t.Logf("NOT TESTED: whether a core was dumped, for the machine's pattern is %q", pattern)
-			return
-		}
-		cores, err := os.ReadDir(filepath.Join(c.bundle, "cores"))
-		if err != nil || len(cores) > 0 != want {
-			c.t.Errorf("%d cores were dumped: %v", len(cores), err)
-		}
+		c.t.Run("its core", func(t *testing.T) {
+			pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(string(pattern), "|") || strings.Contains(string(pattern), "/") {
+				t.Skipf("needs a kernel.core_pattern that is a file name, as in: sysctl kernel.core_pattern=core; it is %q", pattern)
+			}
+
+			cores, err := os.ReadDir(filepath.Join(c.bundle, "cores"))
+			if err != nil || len(cores) > 0 != want {
+				t.Errorf("%d cores were dumped: %v", len(cores), err)
+			}
+		})
 	}
 }
 
