@@ -136,8 +136,9 @@ func (n *node) globs() string {
 // TestWhatRanBeforeTheAgentIsToldAsTheHookTellsIt: one agent sees containers by the hook, another one that comes later
 // by the listing. They say the same, but for what only one of them can know.
 func TestWhatRanBeforeTheAgentIsToldAsTheHookTellsIt(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
-	hooked := n.startAgent("--state-root", n.globs())
+	hooked := n.startAgent("--deadline", "1s", "--state-root", n.globs())
 	type container struct{ engine, runtime, id, end string }
 	var all []container
 	for engine, dir := range layouts {
@@ -172,7 +173,7 @@ func TestWhatRanBeforeTheAgentIsToldAsTheHookTellsIt(t *testing.T) {
 	for _, c := range all {
 		hooked.wait(c.id, states[c.end])
 	}
-	listed := n.startAgent("--state-root", n.globs())
+	listed := n.startAgent("--deadline", "1s", "--state-root", n.globs())
 	for _, c := range all {
 		t.Run(c.engine+" "+c.end, func(t *testing.T) {
 			listed.wait(c.id, states[c.end])
@@ -281,7 +282,8 @@ func TestAContainerThatStartsAsTheAgentDoesIsToldOnce(t *testing.T) {
 
 // TestTheListingFindsWhatTheHookCannotSee: made with a binary that is not marked. It counts them, and tells nothing twice.
 func TestTheListingFindsWhatTheHookCannotSee(t *testing.T) {
-	const invisible = 10
+	t.Parallel()
+	invisible := machine.Volume(4, 10)
 	n := newNode(t)
 	copyFile(t, n.runc, filepath.Join(n.dir, "bin", "unmarked"))
 	unmarked := filepath.Join(n.dir, "bin", "unmarked")
@@ -295,7 +297,7 @@ func TestTheListingFindsWhatTheHookCannotSee(t *testing.T) {
 		return id
 	}
 	before := end()
-	a := n.startAgent("--list-interval", "1s")
+	a := n.startAgent("--deadline", "1s", "--list-interval", "1s")
 	after := end()
 	a.wait(after, v1alpha1.StateStopped)
 	unseen := func() float64 { return a.metric("containerhook_missed_containers_total") }

@@ -189,6 +189,7 @@ func TestARuntimeThatIsReplacedIsMarkedAgain(t *testing.T) {
 
 // TestMarksFollowWhatIsInstalledAndRemoved, in each of the ways in which that is done.
 func TestMarksFollowWhatIsInstalledAndRemoved(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	old, current := filepath.Join(n.dir, "opt", "1"), filepath.Join(n.dir, "opt", "current")
 	switched, later := filepath.Join(current, "bin", "runc"), filepath.Join(n.dir, "later", "bin", "runc")
@@ -199,7 +200,7 @@ func TestMarksFollowWhatIsInstalledAndRemoved(t *testing.T) {
 	if err := os.Symlink("1", current); err != nil {
 		t.Fatal(err)
 	}
-	a := n.startAgent("--runtime-path", switched+","+later)
+	a := n.startAgent("--deadline", "1s", "--runtime-path", switched+","+later)
 	always := []string{n.crun, n.conmon, n.marked}
 	for _, step := range []struct {
 		name   string
@@ -262,6 +263,7 @@ func linkInto(t *testing.T, tree, name string) {
 }
 
 func TestRuntimesAreFoundWhereDistributionsKeepThem(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	tree := n.hostTree()
 	links := map[string]string{"/bin": "usr/bin", "/usr/bin/crun": "/etc/alternatives/crun", "/etc/alternatives/crun": "/opt/real/crun",
@@ -289,7 +291,7 @@ func TestRuntimesAreFoundWhereDistributionsKeepThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyFile(t, n.runc, tree+found["/usr/bin/runc"])
-	a := n.startAgent("--default-runtimes", "--host-root", filepath.Join(hostDir, tree))
+	a := n.startAgent("--deadline", "1s", "--default-runtimes", "--host-root", filepath.Join(hostDir, tree))
 	var files []string
 	for _, file := range found {
 		files = append(files, tree+file)
@@ -307,6 +309,7 @@ func TestRuntimesAreFoundWhereDistributionsKeepThem(t *testing.T) {
 // TestRuntimesThatRunningMonitorsUseAreMarked: conmon names its runtime in its arguments, a containerd shim in a file of
 // the bundle that it works in. Who is not root can say what he likes.
 func TestRuntimesThatRunningMonitorsUseAreMarked(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	tree := n.hostTree()
 	odd := func(name string) string {
@@ -328,7 +331,7 @@ func TestRuntimesThatRunningMonitorsUseAreMarked(t *testing.T) {
 	n.pretend(tree, "conmon", 65534, nil, "-c", "x", "-n", "x", "-r", ofUser)
 	n.pretend("", "conmon", 0, nil, "-c", "x", "-n", "x", "-r", ofNobody) // its binary is not in the host's root
 
-	a := n.startAgent("--default-runtimes", "--host-root", filepath.Join(hostDir, tree))
+	a := n.startAgent("--deadline", "1s", "--default-runtimes", "--host-root", filepath.Join(hostDir, tree))
 	a.marksExactly(ofConmon, ofShim, n.conmon)
 	for _, runtime := range []string{ofConmon, ofShim} {
 		n.crun = runtime

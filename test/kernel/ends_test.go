@@ -155,6 +155,7 @@ func inOthersPID(c *call, s *specs.Spec) {
 
 // TestEveryEndIsToldAsItWas: of containers that are created and started, and of ones that are run.
 func TestEveryEndIsToldAsItWas(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s")
 	count := 0
@@ -234,6 +235,7 @@ func (e *end) compare(told []v1alpha1.NodeContainer) error {
 
 // TestAContainerOutlivesItsShim: whoever waits for it is killed, and its end is told all the same.
 func TestAContainerOutlivesItsShim(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s")
 	shims := map[string]func(c *call) *os.Process{

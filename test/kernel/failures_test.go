@@ -52,6 +52,7 @@ var failures = []struct {
 }
 
 func TestAFailedCreateIsToldWithTheExitCodeOfItsRuntime(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s")
 	count := 0
@@ -98,6 +99,7 @@ func checkFailed(t *testing.T, told []v1alpha1.NodeContainer, code int) {
 
 // TestARuntimeThatIsKilledHalfWayHasFailed: while it waits for one of the container's OCI hooks, its init made.
 func TestARuntimeThatIsKilledHalfWayHasFailed(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s")
 	for _, runtime := range []string{n.runc, n.crun} {

@@ -235,6 +235,7 @@ func (c *call) longBundle(length int) {
 }
 
 func TestEveryFormOfACommandIsUnderstood(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s") // what a busy machine makes late is another test's matter
 	a.checkAll(t, n, forms)

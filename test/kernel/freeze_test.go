@@ -270,8 +270,9 @@ func TestAnAgentOutOfDescriptorsLetsExecsGo(t *testing.T) {
 }
 
 func TestAnAgentThatCrashesAgainAndAgainTurnsItsHookOffAndLists(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
-	a := n.startAgent("--list-interval", "1s")
+	a := n.startAgent("--deadline", "1s", "--list-interval", "1s")
 	for crash := 1; crash <= 5; crash++ {
 		send(t, a.worker(), syscall.SIGKILL)()
 		a.eventually("restarted", func() error {
@@ -312,6 +313,7 @@ func TestAHostProcThatHangsHoldsNothing(t *testing.T) {
 		t.Error("nothing was late: the procfs did not hang")
 	}
 	release()
+	t.Parallel() // what is measured is measured; the sweep comes every ten seconds
 	a.checkSeesAgain(n)
 	for i := 1; i <= 5; i++ { // the sweep finds their runtimes dead; how they ended nobody has seen
 		end := last(a.state(t, fmt.Sprint(prefix, i), v1alpha1.StateStopped))

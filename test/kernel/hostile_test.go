@@ -560,9 +560,10 @@ func TestExecsByAUserAreCountedAndCostNothing(t *testing.T) {
 
 // TestRootlessContainersAreToldOnlyWhereTheyAreAskedForAndMarked runs real containers as a user.
 func TestRootlessContainersAreToldOnlyWhereTheyAreAskedForAndMarked(t *testing.T) {
+	t.Parallel()
 	h := newHostileNode(t)
-	without := h.startAgent()
-	with := h.startAgent("--rootless")
+	without := h.startAgent("--deadline", "1s")
+	with := h.startAgent("--deadline", "1s", "--rootless")
 	state := filepath.Join(h.dir, "theirs", "state")
 	if err := errors.Join(os.Mkdir(state, 0o700), os.Chown(state, anybody, anybody)); err != nil {
 		t.Fatal(err)
@@ -610,9 +611,10 @@ func TestRootlessContainersAreToldOnlyWhereTheyAreAskedForAndMarked(t *testing.T
 // TestNobodyElseSpeaksForAContainer: somebody executes a marked binary that makes nothing, with the ID and the state
 // directory of a container of root's, or with a state of his own that names its init.
 func TestNobodyElseSpeaksForAContainer(t *testing.T) {
+	t.Parallel()
 	h := newHostileNode(t)
 	silent := h.copyOf("true") // does nothing, and well
-	a := h.startAgent("--rootless", "--runtime-path", silent)
+	a := h.startAgent("--deadline", "1s", "--rootless", "--runtime-path", silent)
 	id, bundle := h.bundle([]string{"sleep"}, nil)
 	h.remove(h.runc, id)
 	h.must(h.runc, "create", "--bundle", bundle, id)

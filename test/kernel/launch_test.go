@@ -82,6 +82,7 @@ var ways = []form{
 }
 
 func TestEveryWayToExecuteARuntimeIsSeen(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	var more []string
 	for _, runtime := range []string{n.runc, n.crun} {
@@ -99,6 +100,7 @@ func TestEveryWayToExecuteARuntimeIsSeen(t *testing.T) {
 
 // TestAnIDThatIsUsedAgainIsAnotherInstance: with each runtime, three times.
 func TestAnIDThatIsUsedAgainIsAnotherInstance(t *testing.T) {
+	t.Parallel()
 	const times = 3
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s")
@@ -134,6 +136,7 @@ func TestAnIDThatIsUsedAgainIsAnotherInstance(t *testing.T) {
 // TestOtherExecsOfARuntimeAreNotContainers: whatever else a runtime can be asked for, of a container that is there and of
 // one that is not.
 func TestOtherExecsOfARuntimeAreNotContainers(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	a := n.startAgent("--deadline", "1s")
 	held, others := "containerhook_exec_events_total", 0

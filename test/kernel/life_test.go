@@ -28,8 +28,9 @@ func typical(s *specs.Spec) {
 }
 
 func TestContainersAreToldFromCreatedToStopped(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
-	a := n.startAgent()
+	a := n.startAgent("--deadline", "1s")
 	for _, runtime := range []string{n.runc, n.crun} {
 		name := filepath.Base(runtime)
 		t.Run(name+" run", func(t *testing.T) {
@@ -152,6 +153,7 @@ func checkPID(t *testing.T, n *node, runtime, id string, c v1alpha1.NodeContaine
 // TestTheFactsWereDeliveredBeforeTheFirstInstruction: the container's process looks, as its very first act, for a file
 // that the handler makes when it is told of the facts. It exits with 0 only where it finds it.
 func TestTheFactsWereDeliveredBeforeTheFirstInstruction(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	told := filepath.Join(n.rootfs, "told")
 	n.startHandler("touch", told)

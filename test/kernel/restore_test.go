@@ -14,6 +14,7 @@ import (
 // TestARestoreIsSeen: a container that is checkpointed and restored is another instance, which executes nothing and runs;
 // a restore from an image that is none is a failed create. The latter needs no criu that works.
 func TestARestoreIsSeen(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	a := n.startAgent("--deadline", "1s")
 	c := n.newCall(t, n.runc)
