@@ -301,7 +301,7 @@ func TestHostileCreatesAreNotBelievedAndGiveNothingAway(t *testing.T) {
 			}
 			worker := a.worker()
 			before := memory(t, worker, "VmHWM:") // what is resident at one moment is the collector's
-			h.hold("hostile creates", workerLives, func() {
+			h.holdInFlood("hostile creates", func() {
 				for round := 0; round < rounds && !t.Failed(); round++ {
 					h.checkAttacks(a, rootless)
 				}
@@ -488,7 +488,7 @@ func TestArgumentsThatChangeUnderOurEyesAreHarmless(t *testing.T) {
 	a := h.startAgent("--rootless")
 	id := idPrefix() + "-f1"
 	before := a.usage()
-	h.hold("arguments that change", workerLives, func() {
+	h.holdInFlood("arguments that change", func() {
 		for _, by := range attackers {
 			if out, err := bounded(limitOf(count), by.command(h.unmarked, "flip", h.marked, fmt.Sprint(count), id)); err != nil {
 				t.Errorf("%s: %v: %s", by.name, err, out)
@@ -531,7 +531,7 @@ func TestExecsByAUserAreCountedAndCostNothing(t *testing.T) {
 	a.settled(h.node)
 	before := a.usage()
 	began := time.Now()
-	h.hold("execs by a user without an end", workerLives, func() {
+	h.holdInFlood("execs by a user without an end", func() {
 		var all sync.WaitGroup
 		for range users {
 			all.Go(func() {
@@ -700,7 +700,7 @@ func TestAUserWithLargeConfigsDoesNotFillTheMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	worker := a.worker()
-	h.hold("large configs of a user", workerLives, func() {
+	h.holdInFlood("large configs of a user", func() {
 		script := `seq $1 | xargs -P $2 -I% sh -c '"$0" create --bundle "$1" "$2"; test $? = 99' "$0" "$3" "$4%"`
 		cmd := attackers[0].command("/bin/sh", "-c", script, h.marked, fmt.Sprint(count), fmt.Sprint(atOnce), bundle, idPrefix()+"-l")
 		if out, err := bounded(limitOf(count), cmd); err != nil {
@@ -742,7 +742,7 @@ func TestAUserWhoseFilesHangDoesNotCrowdRootOut(t *testing.T) {
 	}
 	release := theirs.hang(bundle)
 	defer release()
-	h.hold("a user's files that hang", workerLives, func() {
+	h.holdInFlood("a user's files that hang", func() {
 		script := fmt.Sprintf(`i=0; pids=; bad=0
 			while [ $i -lt %d ]; do setpriv --reuid=%d --regid=%d --clear-groups "$0" create --bundle "$1" "$2$i" & pids="$pids $!"
 			i=$((i+1)); done
