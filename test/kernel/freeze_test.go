@@ -103,7 +103,7 @@ func (a *agent) checkSeesAgain(n *node) {
 		n.t.Fatalf("runc run: exit code %d: %s", code, out)
 	}
 	if c := a.wait(id, v1alpha1.StateStopped); c.Status.ExitCode == nil || *c.Status.ExitCode != 7 {
-		n.t.Errorf("afterwards a container was told with exit code %v, not 7", c.Status.ExitCode)
+		n.t.Errorf("afterwards a container was reported with exit code %s, not 7", exitOf(c))
 	}
 }
 
