@@ -238,11 +238,14 @@ func (a *agent) kill() {
 // worker is killed, or the worker answers. So many processes take their time on few processors, so the limit is the promised
 // one and a multiple of what as many take that nobody holds.
 func TestEveryExecThatQueuesBehindAStoppedAgentRuns(t *testing.T) {
-	const stopped = time.Second
-	count := machine.Volume(400, 2000)
+	const stopped, few = 500 * time.Millisecond, 400 // so that the worker is not silent for so long that it is killed
 	n := newNode(t)
-	for what, goesOn := range map[string]bool{"for good": false, "for a second": true} {
+	for what, goesOn := range map[string]bool{"for good": false, "for half a second": true} {
 		t.Run(what, func(t *testing.T) {
+			count := few
+			if !goesOn {
+				count = machine.Volume(few, 2000)
+			}
 			n := *n
 			n.t = t // so that its agent ends with it
 			a := n.startAgent()
