@@ -74,15 +74,17 @@ update() {
   fi
 }
 
-# download PACKAGE[/SUITE] fetches a package where it is not there yet, and prints its file.
+# download PACKAGE[/SUITE]... fetches the packages that are not there yet, and prints their files.
 download() {
-  local uri file
-  uri=$(cd / && apt apt-get download --print-uris "$1") # where the file is, apt-get has nothing to print
-  file=$(awk 'NR == 1 { print $2 }' <<<"$uri")
-  if [[ ! -s $cache/debs/$file ]]; then
-    (cd "$cache/debs" && apt apt-get download "$1" >&2)
-  fi
-  echo "$cache/debs/$file"
+  local uris file size
+  uris=$(cd / && apt apt-get download --print-uris "$@") # where a file is, apt-get has nothing to print
+  while read -r _ file size _; do
+    if [[ $(stat -c %s "$cache/debs/$file" 2>/dev/null) != "$size" ]]; then
+      rm -f "$cache/debs/$file" # a part of it, of a download that was interrupted
+      (cd "$cache/debs" && apt apt-get download "$@" >&2)
+    fi
+    echo "$cache/debs/$file"
+  done <<<"$uris"
 }
 
 # kernel SERIES prints the package with the newest kernel of a series; from 6.19 on it is one that linux-image depends on.
@@ -95,16 +97,20 @@ kernel() {
     awk '$2 == "binary" || $1 != last { name = "linux-" $2 "-" $1 } { last = $1 } END { print name }'
 }
 
-build() {
-  local package file
+# runtimes unpacks what the guest needs of Debian's.
+runtimes() {
+  local files file
+  files=$(download "${packages[@]/%//bookworm}")
   rm -rf "$dir/root"
   mkdir -p "$dir/root"
-  for package in "${packages[@]}"; do
-    file=$(download "$package/bookworm")
+  while read -r file; do
     dpkg-deb -x "$file" "$dir/root"
-  done
+  done <<<"$files"
   rm -rf "$dir"/root/usr/{share,lib/*/gconv}
+}
 
+# build compiles what the guest needs of this project, and packs the initramfs.
+build() {
   CGO_ENABLED=0 GOARCH=$arch go build -trimpath -o "$dir/root/agent" ./cmd/agent
   CGO_ENABLED=0 GOARCH=$arch go build -trimpath -o "$dir/root/init" ./test/kernels/guest
   CGO_ENABLED=0 GOARCH=$arch go build -trimpath -o "$dir/root/rootfs/probe" ./test/kernel/probe
@@ -161,16 +167,15 @@ finish() {
 
   echo "kernel ${releases[$series]} on $arch: $p passed, $f failed ($((SECONDS - began[$series])) s)"
   passed=$((passed + p)) failed=$((failed + f))
-  rows+=("$arch ${releases[$series]} $p $f")
+  rows+=("${releases[$series]} $p $f")
 }
 
 # write_docs replaces the rows of these kernels between the markers of docs/kernels.md, and keeps those of other series and
 # architectures.
 write_docs() {
-  local commit row release p f
-  commit=$(git rev-parse --short HEAD)
+  local row release p f
   for row in "${rows[@]}"; do
-    read -r _ release p f <<<"$row"
+    read -r release p f <<<"$row"
     # The series is what a row is known by: the first two numbers of the release.
     sed -i -E "/^\| ${release%%.*}\.$(cut -d. -f2 <<<"$release")\.[^|]* \| $arch \|/d" "$docs"
     sed -i "/^<!-- END KERNELS -->/i | $release | $arch | $p | $f | $commit | $(date -u +%F) |" "$docs"
@@ -190,12 +195,13 @@ if [[ -n ${WRITE_DOCS:-} && -n $(git status --porcelain -- . ":!$docs") ]]; then
   exit 2
 fi
 
+commit=$(git rev-parse --short HEAD)
 mkdir -p "$dir" "$cache"
 trap '((!${#booted[@]})) || kill "${!booted[@]}"' EXIT
 exec 9>"$cache/lock"
 flock 9 # another checkout may fill the same cache
 update
-build
+runtimes
 ready=()
 for series in "$@"; do
   if fetch "$series"; then
@@ -205,6 +211,7 @@ for series in "$@"; do
   fi
 done
 exec 9>&-
+build
 
 for series in "${ready[@]}"; do
   ((${#booted[@]} < at_once)) || finish
