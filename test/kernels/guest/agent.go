@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,8 @@ const (
 	health = "127.0.0.1:8081"
 	// patience is how long anything may take on a processor that is emulated, on a machine that is busy.
 	patience = 180 * time.Second
+	// deadline of the hook is as long as may be: an emulated processor is slow, and only a busy one needs it.
+	deadline = 1500 * time.Millisecond
 )
 
 // agent is the real one, running, and all that it printed.
@@ -33,16 +36,16 @@ type agent struct {
 
 	mu   sync.Mutex
 	told map[string][]v1alpha1.NodeContainer // by container ID, in order
+	want map[string]bool                     // container IDs that a check has waited for
 	bad  []error                             // what it printed that is no NodeContainer
 	log  bytes.Buffer
 }
 
 // startAgent starts the agent in a pod, with both runtimes and the probe marked, and env added to its environment.
 func startAgent(env ...string) (*agent, error) {
-	a := &agent{told: map[string][]v1alpha1.NodeContainer{}, read: make(chan struct{})}
-	// The deadline is as long as may be: an emulated processor is slow, and only a busy one needs it.
+	a := &agent{told: map[string][]v1alpha1.NodeContainer{}, want: map[string]bool{}, read: make(chan struct{})}
 	a.cmd = inPod("/agent", "--standalone", "-o", "json", "--host-root", hostDir, "--node-name", "guest",
-		"--default-runtimes=false", "--runtime-path", runc+","+crun+","+marked, "--state-root", stateRoot, "--deadline", "1500ms",
+		"--default-runtimes=false", "--runtime-path", runc+","+crun+","+marked, "--state-root", stateRoot, "--deadline", deadline.String(),
 		"--health-bind-address", health, "--metrics-bind-address", "0")
 	a.cmd.Env = append(os.Environ(), env...)
 	a.cmd.Stderr = (*agentLog)(a)
@@ -74,6 +77,12 @@ func (a *agent) listen(stdout io.Reader) {
 		a.told[c.Spec.ContainerID] = append(a.told[c.Spec.ContainerID], c)
 		a.mu.Unlock()
 	}
+
+	if err := lines.Err(); err != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.bad = append(a.bad, fmt.Errorf("read what the agent prints: %w", err))
+	}
 }
 
 // stop ends the agent as a user does.
@@ -90,9 +99,7 @@ func (a *agent) stop() error {
 // wait returns what was told of a container until it was in state.
 func (a *agent) wait(id string, state v1alpha1.ContainerState) (told []v1alpha1.NodeContainer, err error) {
 	err = eventually(func() error {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		told = append(told[:0], a.told[id]...)
+		told = a.history(id)
 		for _, c := range told {
 			if c.Status.State == state {
 				return nil
@@ -101,6 +108,31 @@ func (a *agent) wait(id string, state v1alpha1.ContainerState) (told []v1alpha1.
 		return fmt.Errorf("not told as %s, but as %q", state, transitions(told))
 	})
 	return told, err
+}
+
+// history returns what was published of a container so far; its ID is one that a check knows from now on.
+func (a *agent) history(id string) []v1alpha1.NodeContainer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.want[id] = true
+	return slices.Clone(a.told[id])
+}
+
+// strangers says which containers were published that no check has made.
+func (a *agent) strangers() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	var ids []string
+	for id := range a.told {
+		if !a.want[id] {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) > 0 {
+		return fmt.Errorf("unknown containers: %q", ids)
+	}
+	return nil
 }
 
 // said is the agent's log.
@@ -114,12 +146,15 @@ func (a *agent) said() string {
 func (a *agent) worker() (int, error) {
 	var children []byte
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", a.cmd.Process.Pid))
-	for _, thread := range threads {
-		some, _ := os.ReadFile(thread)
-		children = append(children, some...)
-	}
 	if err != nil {
 		return 0, err
+	}
+	for _, thread := range threads {
+		some, err := os.ReadFile(thread)
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH) { // a thread that has ended has none
+			return 0, err
+		}
+		children = append(children, some...)
 	}
 	return strconv.Atoi(strings.TrimSpace(string(children)))
 }

@@ -42,6 +42,7 @@ func check() error {
 	release := unix.ByteSliceToString(kernel.Release[:])
 	r := &report{}
 	r.hooked(release)
+	r.held()
 	r.unhooked()
 	fmt.Printf("kernel %s: %d passed, %d failed\n", release, r.passed, r.failed)
 	return nil
@@ -67,11 +68,11 @@ func (r *report) hooked(release string) {
 	for _, runtime := range []string{runc, crun} {
 		name := filepath.Base(runtime)
 		for i := range each {
-			id, code := fmt.Sprintf("%s-run-%d", name, i), 1+7*i
+			id, code := fmt.Sprintf("%s-run-%d", name, i), 28*i // 0 to 252
 			r.add(fmt.Sprintf("%s run, exit code %d", name, code), a.runs(runtime, id, code))
 		}
 		for i := range each {
-			id, code := fmt.Sprintf("%s-create-%d", name, i), 2+7*i
+			id, code := fmt.Sprintf("%s-create-%d", name, i), 255-28*i
 			r.add(fmt.Sprintf("%s create, start, exit code %d, delete", name, code), a.createsAndStarts(runtime, id, code))
 		}
 		var long []string
@@ -79,11 +80,14 @@ func (r *report) hooked(release string) {
 			long = append(long, "--log", "/dev/null")
 		}
 		r.add(name+" run with an argv of 32 KiB", a.runs(runtime, name+"-long", 3, long...))
-		r.add(name+" run, killed for want of memory", a.runsOutOfMemory(runtime, name+"-oom"))
+		r.add(name+" create, start, in a user namespace of its own", a.hasOwnUsers(runtime, name+"-userns"))
+		r.add(name+" run, OOM-killed", a.runsOutOfMemory(runtime, name+"-oom"))
+		r.add(name+" create, start, a child is OOM-killed, kill", a.losesChild(runtime, name+"-child"))
 		r.add(name+" kill, by SIGKILL", a.isKilled(runtime, name+"-kill"))
 	}
 	r.add("no worker was killed meanwhile", crashed(a))
 	r.add("a stopped worker is killed, and the next one takes over", a.survivesStop())
+	r.add("no other container is published", a.strangers())
 	r.add("the agent ends well", a.stop())
 	if r.failed > 0 || strings.Count(a.said(), "\n") > 1 { // one line for the worker that was stopped
 		fmt.Println("the agent's log:\n" + a.said())
@@ -119,9 +123,12 @@ func copiesArgv(release string) error {
 			return fmt.Errorf("open program %d: %w", next, err)
 		}
 		info, err := p.Info()
-		loaded = loaded || err == nil && info.Name == "copy_argv"
-		id = next
 		p.Close()
+		if err != nil {
+			return fmt.Errorf("read the name of program %d: %w", next, err)
+		}
+		loaded = loaded || info.Name == "copy_argv"
+		id = next
 	}
 }
 
@@ -134,15 +141,26 @@ func (a *agent) tellsExecs() error {
 			return fmt.Errorf("execute %s: %w", marked, err)
 		}
 	}
+
+	// One deadline for all: each is waited for, but what is lost is not waited for once more.
+	_ = eventually(func() error {
+		for i := range execs {
+			if len(a.history(id(i))) == 0 {
+				return errors.New("not all are published")
+			}
+		}
+		return nil
+	})
+
 	lost, doubled, mismatched := 0, 0, 0
 	for i := range execs {
-		told, err := a.wait(id(i), v1alpha1.StateStopped)
+		told := a.history(id(i))
 		switch o := told[max(0, len(told)-1):]; {
-		case err != nil:
+		case len(told) == 0:
 			lost++
 		case len(told) > 1:
 			doubled++
-		case o[0].Spec.Bundle != "/nowhere/"+id(i) || o[0].Status.Reason != v1alpha1.StopCreateFailed ||
+		case o[0].Spec.Bundle != "/nowhere/"+id(i) || o[0].Status.State != v1alpha1.StateStopped || o[0].Status.Reason != v1alpha1.StopCreateFailed ||
 			o[0].Status.ExitCode == nil || *o[0].Status.ExitCode != 99: // what the probe says to a command that it does not know
 			mismatched++
 		}
@@ -154,7 +172,7 @@ func (a *agent) tellsExecs() error {
 }
 
 func (a *agent) runs(runtime, id string, code int, global ...string) error {
-	c, err := newContainer(runtime, id, 0, "exit", fmt.Sprint(code))
+	c, err := newContainer(runtime, id, nil, "exit", fmt.Sprint(code))
 	if err != nil {
 		return err
 	}
@@ -165,7 +183,7 @@ func (a *agent) runs(runtime, id string, code int, global ...string) error {
 }
 
 func (a *agent) createsAndStarts(runtime, id string, code int) error {
-	c, err := newContainer(runtime, id, 0, "exit", fmt.Sprint(code))
+	c, err := newContainer(runtime, id, nil, "exit", fmt.Sprint(code))
 	if err != nil {
 		return err
 	}
@@ -176,65 +194,118 @@ func (a *agent) createsAndStarts(runtime, id string, code int) error {
 	return errors.Join(a.tells(c), c.delete())
 }
 
-func (a *agent) runsOutOfMemory(runtime, id string) error {
-	c, err := newContainer(runtime, id, 32<<20, "eat")
+func (a *agent) hasOwnUsers(runtime, id string) error {
+	c, err := newContainer(runtime, id, ownUsers, "exit", "9")
 	if err != nil {
 		return err
 	}
+	c.code, c.userns = 9, true
+	if err := errors.Join(c.create(), c.start()); err != nil {
+		return err
+	}
+	return errors.Join(a.tells(c), c.delete())
+}
+
+func (a *agent) runsOutOfMemory(runtime, id string) error {
+	c, err := newContainer(runtime, id, limitMemory, "eat")
+	if err != nil {
+		return err
+	}
+	c.signal, c.oom, c.reason = int(syscall.SIGKILL), true, v1alpha1.StopOOMKilled
 	if err := c.run(); err != nil {
 		return err
 	}
-	told, err := a.wait(id, v1alpha1.StateStopped)
+	return errors.Join(differ("the runtime's exit code", c.code, 137), a.tells(c))
+}
+
+// losesChild is a container in which another process than the init is OOM-killed: the init goes on.
+func (a *agent) losesChild(runtime, id string) error {
+	c, err := newContainer(runtime, id, limitMemory, "feed")
 	if err != nil {
 		return err
 	}
-	s := told[len(told)-1].Status
-	return errors.Join(differ("the runtime's exit code", c.code, 137), compare(c, told),
-		differ("OOM-killed", s.OOMKilled, true), differ("reason", s.Reason, v1alpha1.StopOOMKilled))
+	c.signal, c.code, c.oom = int(syscall.SIGKILL), 128+int(syscall.SIGKILL), true
+	if err := errors.Join(c.create(), c.start()); err != nil {
+		return err
+	}
+
+	if err := eventually(func() error {
+		told := a.history(id)
+		if last := told[max(0, len(told)-1):]; len(last) == 0 || last[0].Status.State != v1alpha1.StateRunning || !last[0].Status.OOMKilled {
+			return fmt.Errorf("told as %q, and not as Running with a child that was OOM-killed", transitions(told))
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return errors.Join(c.must("kill", id, "KILL"), a.tells(c), c.delete())
 }
 
 func (a *agent) isKilled(runtime, id string) error {
-	c, err := newContainer(runtime, id, 0, "sleep")
+	c, err := newContainer(runtime, id, nil, "sleep")
 	if err != nil {
 		return err
 	}
-	c.code = 128 + int(syscall.SIGKILL)
+	c.signal, c.code = int(syscall.SIGKILL), 128+int(syscall.SIGKILL)
 	if err := errors.Join(c.create(), c.start(), c.must("kill", id, "KILL")); err != nil {
 		return err
 	}
-	told, err := a.wait(id, v1alpha1.StateStopped)
-	if err != nil {
-		return err
-	}
-	return errors.Join(compare(c, told), c.delete(),
-		differ("signal", told[len(told)-1].Status.Signal, int32(syscall.SIGKILL)))
+	return errors.Join(a.tells(c), c.delete())
 }
 
 // survivesStop stops the worker: its own timer of the kernel has to end it, and what it held goes on.
 func (a *agent) survivesStop() error {
-	before, err := newContainer(runc, "before-stop", 0, "sleep")
+	before, err := newContainer(runc, "before-stop", nil, "sleep")
 	if err != nil {
 		return err
 	}
-	during, err := newContainer(runc, "during-stop", 0, "exit", "5")
+	during, err := newContainer(runc, "during-stop", nil, "exit", "5")
 	if err != nil {
+		return err
+	}
+	calm, err := newContainer(runc, "calm", nil, "exit", "4")
+	if err != nil {
+		return err
+	}
+
+	began := time.Now()
+	if err := calm.run(); err != nil {
+		return err
+	}
+	usual := time.Since(began)
+	_ = a.history(calm.id) // what it is published as, the checks before this one have asked
+	if err := errors.Join(before.create(), before.start()); err != nil {
 		return err
 	}
 	worker, err := a.worker()
 	if err != nil {
 		return fmt.Errorf("find the worker: %w", err)
 	}
-	if err := errors.Join(before.create(), before.start(), syscall.Kill(worker, syscall.SIGSTOP)); err != nil {
-		return err
+	if err := syscall.Kill(worker, syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("stop the worker: %w", err)
 	}
-	began := time.Now()
+
+	began = time.Now()
 	if err := during.run(); err != nil {
 		return err
 	}
-	fmt.Printf("     a container ran in %v while the worker was stopped\n", time.Since(began).Round(time.Millisecond))
+	took := time.Since(began)
+	fmt.Printf("     a container ran in %v while the worker was stopped, in %v before\n",
+		took.Round(time.Millisecond), usual.Round(time.Millisecond))
+	_ = a.history(during.id) // the next worker may find it, or not
+	if limit := 10*usual + 30*time.Second; took > limit {
+		return fmt.Errorf("a container took %v while the worker was stopped, want at most %v", took, limit)
+	}
+	if err := differ("the runtime's exit code while the worker was stopped", during.code, 5); err != nil {
+		return err
+	}
 	if err := eventually(func() error { return a.replaced(worker) }); err != nil {
 		return err
 	}
+	if err := crashed(a); err == nil {
+		return errors.New("the log does not say that the worker was killed")
+	}
+
 	if err := before.must("kill", before.id, "KILL"); err != nil {
 		return err
 	}
@@ -288,7 +359,7 @@ func (r *report) unhooked() {
 }
 
 func (a *agent) lists(id string) error {
-	c, err := newContainer(runc, id, 0, "sleep")
+	c, err := newContainer(runc, id, nil, "sleep")
 	if err != nil {
 		return err
 	}
@@ -303,6 +374,10 @@ func (a *agent) lists(id string) error {
 	if err := errors.Join(err, c.must("kill", id, "KILL"), c.delete()); err != nil {
 		return err
 	}
-	_, err = a.wait(id, v1alpha1.StateStopped)
-	return err
+
+	if told, err = a.wait(id, v1alpha1.StateStopped); err != nil {
+		return err
+	}
+	s := told[len(told)-1].Status
+	return errors.Join(differ("reason", s.Reason, v1alpha1.StopExitUnseen), differ("an exit code", s.ExitCode != nil, false))
 }

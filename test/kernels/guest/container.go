@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
 const (
@@ -28,13 +30,32 @@ const (
 type container struct {
 	runtime, id, bundle string
 
-	code   int    // as run returned it, or as was asked for
-	pid    int    // as the runtime wrote it down
-	cgroup uint64 // 0 where it was gone before anybody could look
+	code   int                 // as run returned it, or as was asked for
+	signal int                 // that ends it, or 0
+	oom    bool                // something in it is OOM-killed
+	reason v1alpha1.StopReason // empty is Completed or Error, by the code
+	userns bool                // it has a user namespace of its own
+
+	pid        int                           // as the runtime wrote it down
+	cgroup     int64                         // 0 where it was gone before anybody could look
+	namespaces *v1alpha1.ContainerNamespaces // nil where it was
 }
 
-// newContainer makes a bundle in which the probe runs with args; memory is a limit in bytes, or 0.
-func newContainer(runtime, id string, memory int64, args ...string) (*container, error) {
+// limitMemory gives a container so little memory that "eat" is OOM-killed.
+func limitMemory(s *specs.Spec) {
+	limit := int64(32 << 20)
+	s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit, Swap: &limit}
+}
+
+// ownUsers gives a container a user namespace of its own.
+func ownUsers(s *specs.Spec) {
+	mapping := []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings, s.Linux.GIDMappings = mapping, mapping
+}
+
+// newContainer makes a bundle in which the probe runs with args. It is edited where edit is not nil.
+func newContainer(runtime, id string, edit func(*specs.Spec), args ...string) (*container, error) {
 	c := &container{runtime: runtime, id: id, bundle: filepath.Join("/tmp/bundles", id)}
 	if err := os.MkdirAll(c.bundle, 0o755); err != nil {
 		return nil, err
@@ -54,8 +75,8 @@ func newContainer(runtime, id string, memory int64, args ...string) (*container,
 	s.Root = &specs.Root{Path: rootfs, Readonly: true}
 	s.Process.Terminal, s.Process.Args = false, append([]string{"/probe"}, args...)
 	s.Linux.CgroupsPath = "/guest/" + id
-	if memory > 0 {
-		s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &memory, Swap: &memory}
+	if edit != nil {
+		edit(&s)
 	}
 	if raw, err = json.Marshal(&s); err != nil {
 		return nil, err
@@ -89,12 +110,38 @@ func (c *container) create() error {
 	if c.pid, err = c.writtenPID(); err != nil {
 		return err
 	}
-	var cgroup syscall.Stat_t
-	if err := syscall.Stat("/sys/fs/cgroup/guest/"+c.id, &cgroup); err != nil {
-		return fmt.Errorf("look at the cgroup of %s: %w", c.id, err)
+	if c.cgroup, err = inode("/sys/fs/cgroup/guest/" + c.id); err != nil {
+		return err
 	}
-	c.cgroup = cgroup.Ino
-	return nil
+	c.namespaces, err = namespaces(c.pid)
+	return err
+}
+
+// namespaces are those of a process, as the API has them: without the initial user namespace.
+func namespaces(pid int) (*v1alpha1.ContainerNamespaces, error) {
+	const initialUser = 0xEFFFFFFD // PROC_USER_INIT_INO of include/linux/proc_ns.h
+
+	var n v1alpha1.ContainerNamespaces
+	for name, number := range map[string]*int64{"cgroup": &n.Cgroup, "ipc": &n.IPC, "mnt": &n.Mount, "net": &n.Network,
+		"pid": &n.PID, "user": &n.User, "uts": &n.UTS} {
+		var err error
+		if *number, err = inode(fmt.Sprintf("/proc/%d/ns/%s", pid, name)); err != nil {
+			return nil, err
+		}
+	}
+
+	if n.User == initialUser {
+		n.User = 0
+	}
+	return &n, nil
+}
+
+func inode(path string) (int64, error) {
+	var s syscall.Stat_t
+	if err := syscall.Stat(path, &s); err != nil {
+		return 0, fmt.Errorf("stat %s: %w", path, err)
+	}
+	return int64(s.Ino), nil
 }
 
 func (c *container) start() error  { return c.must("start", c.id) }
@@ -140,6 +187,6 @@ func run(name string, args ...string) (string, error) {
 	if err != nil {
 		err = fmt.Errorf("%s … %s: %w", filepath.Base(name), args[len(args)-1], err)
 	}
-	said, _ := os.ReadFile(out.Name())
-	return string(bytes.TrimSpace(said)), err
+	said, readErr := os.ReadFile(out.Name())
+	return string(bytes.TrimSpace(said)), errors.Join(err, readErr)
 }

@@ -16,7 +16,8 @@ import (
 // What this program is in, as its only argument; none is the first process.
 const (
 	asChecks = "checks"
-	asPod    = "pod" // followed by what becomes of it
+	asPod    = "pod"     // followed by what becomes of it
+	asHook   = "handler" // followed by the directory of its files
 )
 
 func main() {
@@ -26,6 +27,8 @@ func main() {
 		err = check()
 	case len(os.Args) > 2 && os.Args[1] == asPod:
 		err = enter(os.Args[2:])
+	case len(os.Args) > 2 && os.Args[1] == asHook:
+		err = runHandler(os.Args[2])
 	case os.Getpid() == 1:
 		if err = boot(); err == nil {
 			err = runChecks()
