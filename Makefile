@@ -100,11 +100,11 @@ demo: cluster-parts ## As root: a cluster with the chart and some containers, un
 # Whatever the suites need of Debian, at once: apt serves one at a time.
 DEPS := $(sort $(BPF_DEPS) $(SHELL_DEPS) $(TEST_DEPS) $(KERNEL_DEPS) $(E2E_DEPS))
 
-# On two cores: first the tests that are about time, then what they wait for, then what nobody waits for.
+# On two cores: what is about time one after the other; beside it, with what it leaves, what nobody waits for.
 .PHONY: test
 test: ## Run every suite: verify, unit, chart, kernel, api, e2e; as root. Before a push. Minutes; the first builds Kubernetes.
 	@hack/deps.sh $(DEPS)
-	@hack/test.sh --build test-parts "0 test-kernel test-api" "0 test-e2e" "19 test-unit verify test-chart"
+	@hack/test.sh --build test-parts "0 test-kernel test-api test-e2e" "19 test-unit verify test-chart"
 
 # The volumes of soak tests want the machine for themselves.
 .PHONY: test-long

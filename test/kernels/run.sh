@@ -34,11 +34,13 @@ esac
 
 # mirror prints the URI of Debian's archive, as this machine has it configured.
 mirror() {
-  local filter=('Origin: Debian' 'Label: Debian' 'Component: main' 'Identifier: Packages') uris
-  uris=$(apt-get indextargets --format '$(REPO_URI)' "${filter[@]}")
+  local uris
+  # shellcheck disable=SC2016 # expanded by apt-get
+  local targets=(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' 'Component: main' 'Identifier: Packages')
+  uris=$("${targets[@]}")
   if [[ -z $uris ]] && ((EUID == 0)); then
     apt-get -qq update >&2 # no list was fetched yet, and they say whose archive it is
-    uris=$(apt-get indextargets --format '$(REPO_URI)' "${filter[@]}")
+    uris=$("${targets[@]}")
   fi
   if [[ -z $uris ]]; then
     echo "kernels: this machine's apt configuration has no list of Debian's archive; as root: apt-get update" >&2
@@ -156,8 +158,8 @@ finish() {
 
   grep -a '^FAIL' "$log" || true
   last=$(grep -a -E '^kernel .*: [0-9]+ passed, [0-9]+ failed$' "$log" || true)
-  if [[ -n $last ]]; then
-    read -r p f < <(sed 's/.*: \([0-9]*\) passed, \([0-9]*\) failed/\1 \2/' <<<"$last")
+  if [[ $last =~ ([0-9]+)" passed, "([0-9]+)" failed"$ ]]; then
+    p=${BASH_REMATCH[1]} f=${BASH_REMATCH[2]}
   else
     tail -20 "$log"
     echo "kernel $series: FAIL, it did not come to an end in $limit s"
