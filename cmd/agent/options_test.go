@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+	"sigs.k8s.io/yaml"
 )
 
 // mainEnv has this test binary be the agent.
@@ -214,5 +216,33 @@ func TestEnvironmentIsTheDefault(t *testing.T) {
 	o, err = parseOptions([]string{"--standalone", "--node-name", "node-8", "--runtime-path", "runc"})
 	if err != nil || o.nodeName != "node-8" || len(o.runtimePaths) != 1 {
 		t.Errorf("flags do not win: %+v, %v", o, err)
+	}
+}
+
+// Where config/ names no argument the chart has a value: both give the same pods while it is the flag's default.
+func TestTheValuesOfTheChartAreTheDefaults(t *testing.T) {
+	raw, err := os.ReadFile("../../charts/containerhook/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values map[string]any
+	if err := yaml.Unmarshal(raw, &values); err != nil {
+		t.Fatal(err)
+	}
+	of, _ := values["agent"].(map[string]any)
+
+	f := newFlags(&options{})
+	for name, value := range map[string]string{
+		"deadline":      "deadline",
+		"list-interval": "listInterval",
+		"verbosity":     "verbosity",
+		"rootless":      "rootless",
+		"sandboxes":     "sandboxes",
+	} {
+		flag := f.Lookup(name)
+		standard := flag.Value.String()
+		if err := flag.Value.Set(fmt.Sprint(of[value])); err != nil || flag.Value.String() != standard {
+			t.Errorf("--%s is %s by default, the chart's %s is %v: %v", name, standard, value, of[value], err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+	"sigs.k8s.io/yaml"
 
 	"github.com/containerhook/containerhook/internal/controller"
 )
@@ -182,6 +184,37 @@ func TestTheExitCodeSaysWhetherTheFlagsAreWrong(t *testing.T) {
 		if code != want.code || out != "" || !strings.HasPrefix(stderr, "controller: ") || !strings.Contains(stderr, want.text) ||
 			strings.HasSuffix(stderr, seeHelp) != (code == exitUsage) {
 			t.Errorf("%q: exit code %d, %q, %q", args, code, out, stderr)
+		}
+	}
+}
+
+// Where config/ names no argument the chart has a value: both give the same pods while it is the flag's default.
+func TestTheValuesOfTheChartAreTheDefaults(t *testing.T) {
+	raw, err := os.ReadFile("../../charts/containerhook/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values map[string]any
+	if err := yaml.Unmarshal(raw, &values); err != nil {
+		t.Fatal(err)
+	}
+	of, _ := values["controller"].(map[string]any)
+
+	f := newFlags(&options{policies: controller.DefaultOptions()})
+	for name, value := range map[string]string{
+		"stopped-ttl":           "stoppedTTL",
+		"unmatched-stopped-ttl": "unmatchedStoppedTTL",
+		"keep-stopped-per-name": "keepStoppedPerName",
+		"max-objects":           "maxObjects",
+		"node-gone-after":       "nodeGoneAfter",
+		"agent-lost-after":      "agentLostAfter",
+		"mass-outage-percent":   "massOutagePercent",
+		"verbosity":             "verbosity",
+	} {
+		flag := f.Lookup(name)
+		standard := flag.Value.String()
+		if err := flag.Value.Set(fmt.Sprint(of[value])); err != nil || flag.Value.String() != standard {
+			t.Errorf("--%s is %s by default, the chart's %s is %v: %v", name, standard, value, of[value], err)
 		}
 	}
 }
