@@ -23,10 +23,14 @@ type command struct {
 	ended chan struct{} // closed when it has
 }
 
+var building sync.Mutex
+
 // build makes a program of a package, once for all tests, and returns its path.
 func build(t *testing.T, pkg string) string {
 	t.Helper()
-	binary := filepath.Join(plane.Dir, filepath.Base(pkg))
+	building.Lock()
+	defer building.Unlock()
+	binary := filepath.Join(runDir, filepath.Base(pkg))
 	if _, err := os.Stat(binary); err == nil {
 		return binary
 	}
