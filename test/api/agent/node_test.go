@@ -2,10 +2,12 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -149,6 +151,18 @@ func (n *node) should(args ...string) {
 	n.t.Helper()
 	if err := n.try(args...); err != nil {
 		n.t.Error(err)
+	}
+}
+
+// runs has a container run to its end, and fails where it does not end with the code: runc ends with the container's.
+func (n *node) runs(id string, code int) {
+	n.t.Helper()
+	err := n.try("run", "--bundle", n.bundle(id, nil, "exit", strconv.Itoa(code)), id)
+	var exit *exec.ExitError
+	switch {
+	case err == nil && code == 0, errors.As(err, &exit) && exit.ExitCode() == code:
+	default:
+		n.t.Errorf("run %s, which exits with %d: %v", id, code, err)
 	}
 }
 
