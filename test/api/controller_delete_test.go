@@ -141,18 +141,12 @@ func TestANodeThatIsGoneTakesItsObjectsWithIt(t *testing.T) {
 	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
 	for _, name := range []string{"node-gone", "node-here"} {
-		node, err := plane.Node(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		node := newNode(t, plane, name)
 		owner := []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: name, UID: node.UID}}
 		object, agent := newContainer("of-"+name, name), newAgent(name)
 		object.OwnerReferences, agent.OwnerReferences = owner, owner
-		for _, o := range []client.Object{object, agent} {
-			if err := c.Create(t.Context(), o); err != nil {
-				t.Fatal(err)
-			}
-		}
+		create(t, c, object)
+		create(t, c, agent)
 	}
 	if err := plane.StartControllerManager("garbage-collector-controller"); err != nil {
 		t.Fatal(err)

@@ -16,12 +16,13 @@ const atOnce = 4
 // on all of a cluster, so each of its tests has one for itself.
 var planes = make(chan *controlplane.ControlPlane, atOnce)
 
-// fillPlanes has parallel tests begin with the API server that there is. The others have finished with it by then.
+// fillPlanes has parallel tests have the API server that there is, too: the others have finished with it by then. It is the
+// last to be taken, for a test may take one before it calls t.Parallel.
 func fillPlanes() {
-	planes <- plane
 	for range atOnce - 1 {
 		planes <- nil
 	}
+	planes <- plane
 }
 
 // ownPlane returns an API server that has config/default installed, and nothing else of what tests make. It is of a

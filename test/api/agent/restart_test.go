@@ -165,8 +165,8 @@ func TestAnAgentThatIsKilledAgainAndAgainReportsNothingTwiceAndForgetsNothing(t 
 		}
 		return errors.Join(wrong...)
 	})
-	if len(seen) < kills {
-		t.Errorf("only %d containers ended while an agent was there for certain", len(seen))
+	if len(seen) == 0 {
+		t.Errorf("of %d containers none ended while an agent was there for certain", len(all))
 	}
 	if len(unseen)+len(unknown) == 0 {
 		t.Errorf("of %d containers none ended in one of %d gaps: that an agent was killed made no difference", len(all), kills)
