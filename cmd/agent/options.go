@@ -43,13 +43,13 @@ type options struct {
 	metricsAddr  string
 	healthAddr   string
 	verbosity    int
+	showVersion  bool
 
 	printed bool // the version was asked for, and told
 }
 
-// parseOptions reads args. The error is pflag.ErrHelp when help was asked for and printed.
-func parseOptions(args []string) (*options, error) {
-	o := &options{}
+// newFlags returns the flags, which set o.
+func newFlags(o *options) *pflag.FlagSet {
 	hostname, _ := os.Hostname() // without one, --node-name must be given
 	f := pflag.NewFlagSet("agent", pflag.ContinueOnError)
 	f.SortFlags = false
@@ -74,18 +74,26 @@ func parseOptions(args []string) (*options, error) {
 	f.StringVar(&o.metricsAddr, "metrics-bind-address", "127.0.0.1:8080", "where /metrics is served; 0 turns it off")
 	f.StringVar(&o.healthAddr, "health-bind-address", "127.0.0.1:8081", "where /healthz and /readyz are served; 0 turns it off")
 	f.IntVarP(&o.verbosity, "verbosity", "v", 0, "0 tells changes of state, 1 every held exec")
-	showVersion := f.Bool("version", false, "print the version")
+	f.BoolVar(&o.showVersion, "version", false, "print the version")
 	f.Usage = func() {
 		fmt.Fprintf(os.Stdout, "Tells of every container on this node: from before its first instruction to its exit code.\n\n"+
 			"Usage:\n  agent [flags]               writes NodeContainers to the cluster\n  agent --standalone [flags]  prints them\n\nFlags:\n%s\n"+
 			"Exit codes: 0 stopped by a signal, 1 it failed, 2 wrong flags, 3 not root.\n", f.FlagUsages())
 	}
+	return f
+}
+
+// parseOptions reads args. The error is pflag.ErrHelp when help was asked for and printed.
+func parseOptions(args []string) (*options, error) {
+	o := &options{}
+	f := newFlags(o)
+
 	if err := f.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil, err
 	} else if err != nil {
 		return nil, usageError{err}
 	}
-	if *showVersion {
+	if o.showVersion {
 		fmt.Println("agent", version)
 		o.printed = true
 		return o, nil

@@ -28,13 +28,13 @@ type options struct {
 	leaderElect    bool
 	leaseNamespace string
 	verbosity      int
+	showVersion    bool
 
 	printed bool // the version was asked for, and told
 }
 
-// parseOptions reads args. The error is pflag.ErrHelp when help was asked for and printed.
-func parseOptions(args []string) (*options, error) {
-	o := &options{policies: controller.DefaultOptions()}
+// newFlags returns the flags, which set o. What o has of the policies is their default.
+func newFlags(o *options) *pflag.FlagSet {
 	p := &o.policies
 	f := pflag.NewFlagSet("controller", pflag.ContinueOnError)
 	f.SortFlags = false
@@ -60,18 +60,26 @@ func parseOptions(args []string) (*options, error) {
 	f.BoolVar(&o.leaderElect, "leader-elect", true, "work only while holding the lease "+leaseName)
 	f.StringVar(&o.leaseNamespace, "leader-elect-namespace", "", "namespace of the lease; empty for the controller's own")
 	f.IntVarP(&o.verbosity, "verbosity", "v", 0, "0 tells changes of state, 1 each decision")
-	showVersion := f.Bool("version", false, "print the version")
+	f.BoolVar(&o.showVersion, "version", false, "print the version")
 	f.Usage = func() {
 		fmt.Fprintf(os.Stdout, "Matches NodeContainers with pods, and deletes those of containers that are gone.\n\n"+
 			"Usage:\n  controller [flags]\n  controller check --pod-uid UID  waits until that pod's containers are known, as helm test does\n\n"+
 			"Flags:\n%s\nExit codes: 0 stopped by a signal, 1 it failed, 2 wrong flags.\n", f.FlagUsages())
 	}
+	return f
+}
+
+// parseOptions reads args. The error is pflag.ErrHelp when help was asked for and printed.
+func parseOptions(args []string) (*options, error) {
+	o := &options{policies: controller.DefaultOptions()}
+	f := newFlags(o)
+
 	if err := f.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil, err
 	} else if err != nil {
 		return nil, usageError{err}
 	}
-	if *showVersion {
+	if o.showVersion {
 		fmt.Println("controller", version)
 		o.printed = true
 		return o, nil
@@ -82,7 +90,7 @@ func parseOptions(args []string) (*options, error) {
 	if o.verbosity < 0 {
 		return nil, usageError{fmt.Errorf("--verbosity %d is negative", o.verbosity)}
 	}
-	if err := p.Validate(); err != nil {
+	if err := o.policies.Validate(); err != nil {
 		return nil, usageError{err}
 	}
 	return o, nil

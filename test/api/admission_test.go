@@ -111,7 +111,7 @@ func attempts(uid, other types.UID) []attempt {
 
 func TestAnAgentWritesOfItsOwnNodeAlone(t *testing.T) {
 	c := newClient(t, plane.Config)
-	node, other := newNode(t, ourNode), newNode(t, otherNode)
+	node, other := newNode(t, plane, ourNode), newNode(t, plane, otherNode)
 	for name, node := range map[string]string{ours: ourNode, theirs: otherNode} {
 		create(t, c, newContainer(name, node))
 		create(t, c, newAgent(node))

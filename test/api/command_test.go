@@ -21,12 +21,17 @@ type command struct {
 	cmd   *exec.Cmd
 	said  said
 	ended chan struct{} // closed when it has
+	asked bool          // a test has sent it a signal
 }
+
+var building sync.Mutex
 
 // build makes a program of a package, once for all tests, and returns its path.
 func build(t *testing.T, pkg string) string {
 	t.Helper()
-	binary := filepath.Join(plane.Dir, filepath.Base(pkg))
+	building.Lock()
+	defer building.Unlock()
+	binary := filepath.Join(runDir, filepath.Base(pkg))
 	if _, err := os.Stat(binary); err == nil {
 		return binary
 	}
@@ -54,7 +59,14 @@ func startCommand(t *testing.T, binary string, config *rest.Config, args ...stri
 		_ = c.cmd.Wait() // its state says how it ended
 	}()
 	t.Cleanup(func() {
-		c.end(syscall.SIGKILL)
+		select {
+		case <-c.ended:
+			if !c.asked {
+				t.Errorf("%s ended by itself: %v", binary, c.cmd.ProcessState)
+			}
+		default:
+			c.end(syscall.SIGKILL)
+		}
 		if t.Failed() {
 			t.Logf("%s said:\n%s", binary, c.said.String())
 		}
@@ -64,6 +76,7 @@ func startCommand(t *testing.T, binary string, config *rest.Config, args ...stri
 
 // end sends a signal and waits for the end.
 func (c *command) end(signal os.Signal) {
+	c.asked = true
 	_ = c.cmd.Process.Signal(signal) // the only error is that it has ended
 	<-c.ended
 }

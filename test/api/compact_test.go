@@ -20,7 +20,7 @@ func TestWhatIsOursKeepsNoManagedFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kubectl(t, "delete", "-k", "../../config/compact") })
-	newNode(t, ourNode)
+	newNode(t, plane, ourNode)
 	clients := map[string]client.Client{"cluster-admin": newClient(t, plane.Config)}
 	for _, account := range []string{"containerhook-agent", "containerhook-controller"} {
 		config, err := plane.PodClient(t.Context(), system, account, ourNode)

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/containerhook/containerhook/test/api/controlplane"
 	"github.com/containerhook/containerhook/test/machine"
 )
 
@@ -41,7 +42,7 @@ func scrape(t *testing.T, address, token string) (int, string, error) {
 }
 
 // readerToken returns a token that may read metrics.
-func readerToken(t *testing.T, c client.Client) string {
+func readerToken(t *testing.T, plane *controlplane.ControlPlane, c client.Client) string {
 	t.Helper()
 	reader, err := plane.PodClient(t.Context(), system, "prometheus", "controllers")
 	if err != nil {
@@ -57,10 +58,12 @@ func readerToken(t *testing.T, c client.Client) string {
 
 // The command itself, twice, as the Deployment runs it.
 func TestOneControllerWorksAtATime(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
-	newNode(t, "controllers")
+	newNode(t, plane, "controllers")
 	create(t, c, newContainer("led", "controllers"))
-	binary, reader := build(t, "../../cmd/controller"), readerToken(t, c)
+	binary, reader := build(t, "../../cmd/controller"), readerToken(t, plane, c)
 	start := func() (*command, string) {
 		rights, err := plane.PodClient(t.Context(), system, "containerhook-controller", "controllers")
 		if err != nil {
@@ -111,8 +114,10 @@ func holderOf(t *testing.T, c client.Client) string {
 }
 
 func TestTheMetricsOfTheControllerAreForWhomRBACAllows(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
-	newNode(t, "controllers")
+	newNode(t, plane, "controllers")
 	rights, err := plane.PodClient(t.Context(), system, "containerhook-controller", "controllers")
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +138,7 @@ func TestTheMetricsOfTheControllerAreForWhomRBACAllows(t *testing.T) {
 		{"nobody", "", http.StatusUnauthorized},
 		{"a token that nobody gave", "none", http.StatusInternalServerError}, // so controller-runtime says
 		{"a service account without the role", stranger.BearerToken, http.StatusForbidden},
-		{"a service account with the role", readerToken(t, c), http.StatusOK},
+		{"a service account with the role", readerToken(t, plane, c), http.StatusOK},
 	} {
 		code, metrics, err := scrape(t, address, test.token)
 		if err != nil || code != test.code {

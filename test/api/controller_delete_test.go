@@ -14,7 +14,6 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/controller"
-	"github.com/containerhook/containerhook/test/api/controlplane"
 )
 
 func isNot(all []string, name string) error {
@@ -35,10 +34,12 @@ func isAll(all []string, want ...string) error {
 }
 
 func TestTheControllerDeletesWhatStoppedAfterItsTime(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
 	newShop(t, c)
-	newNode(t, "node-t")
-	r := startController(t, func(o *controller.Options) { o.StoppedTTL, o.UnmatchedStoppedTTL = 4*time.Second, 12*time.Second })
+	newNode(t, plane, "node-t")
+	r := startController(t, plane, func(o *controller.Options) { o.StoppedTTL, o.UnmatchedStoppedTTL = 4*time.Second, 12*time.Second })
 	pod := newPod("ttl", "node-t", "of-pod")
 	tell(t, c, pod)
 	for _, name := range []string{"of-pod", "runs"} {
@@ -68,9 +69,11 @@ func TestTheControllerDeletesWhatStoppedAfterItsTime(t *testing.T) {
 }
 
 func TestTheControllerKeepsTheLastTenOfAName(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
-	newNode(t, "node-k")
-	r := startController(t, func(*controller.Options) {})
+	newNode(t, plane, "node-k")
+	r := startController(t, plane, func(*controller.Options) {})
 	var want []string
 	for i := range 12 {
 		name := fmt.Sprintf("again-%02d", i)
@@ -94,22 +97,24 @@ func TestTheControllerKeepsTheLastTenOfAName(t *testing.T) {
 }
 
 func TestTheControllerDeletesANodeThatIsGoneAtOnce(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
-	gone, back := newNode(t, "node-gone"), newNode(t, "node-back")
-	newNode(t, "node-here")
+	gone, back := newNode(t, plane, "node-gone"), newNode(t, plane, "node-back")
+	newNode(t, plane, "node-here")
 	for _, node := range []string{"node-gone", "node-back", "node-here", "node-speaks"} {
 		for i := range 5 {
 			tell(t, c, newContainerOf(nil, fmt.Sprintf("%s-%d", node, i), node, "c"))
 		}
 		create(t, c, newAgent(node))
 	}
-	r := startController(t, func(o *controller.Options) { o.NodeGoneAfter = 5 * time.Second })
+	r := startController(t, plane, func(o *controller.Options) { o.NodeGoneAfter = 5 * time.Second })
 	for _, node := range []client.Object{gone, back} {
 		if err := c.Delete(t.Context(), node); err != nil {
 			t.Fatal(err)
 		}
 	}
-	newNode(t, "node-back") // deleted by mistake: its kubelet registers it again
+	newNode(t, plane, "node-back") // deleted by mistake: its kubelet registers it again
 	beats := 0
 	eventually(t, 60*time.Second, func() error {
 		beats++ // there is no Node of it, but its agent goes on
@@ -132,36 +137,21 @@ func TestTheControllerDeletesANodeThatIsGoneAtOnce(t *testing.T) {
 
 // Kubernetes' garbage collector deletes what a node owns, where the controller does not run.
 func TestANodeThatIsGoneTakesItsObjectsWithIt(t *testing.T) {
-	own, err := controlplane.Start(t.Context(), runDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := own.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := own.Install(t.Context(), "crd"); err != nil {
-		t.Fatal(err)
-	}
-	c := newClient(t, own.Config)
+	t.Parallel()
+	plane := ownPlane(t)
+	c := newClient(t, plane.Config)
 	for _, name := range []string{"node-gone", "node-here"} {
-		node, err := own.Node(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		node := newNode(t, plane, name)
 		owner := []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: name, UID: node.UID}}
 		object, agent := newContainer("of-"+name, name), newAgent(name)
 		object.OwnerReferences, agent.OwnerReferences = owner, owner
-		for _, o := range []client.Object{object, agent} {
-			if err := c.Create(t.Context(), o); err != nil {
-				t.Fatal(err)
-			}
-		}
+		create(t, c, object)
+		create(t, c, agent)
 	}
-	if err := own.StartControllerManager("garbage-collector-controller"); err != nil {
+	if err := plane.StartControllerManager("garbage-collector-controller"); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(plane.StopControllerManager)
 	if err := c.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-gone"}}); err != nil {
 		t.Fatal(err)
 	}

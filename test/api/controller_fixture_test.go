@@ -27,6 +27,7 @@ import (
 	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/controller"
 	"github.com/containerhook/containerhook/internal/view"
+	"github.com/containerhook/containerhook/test/api/controlplane"
 )
 
 // shop is a namespace in which pods can be made.
@@ -40,9 +41,9 @@ type running struct {
 
 // startController runs the controller for the time of the test, with no more rights than its service account has. Its
 // node and its pod are what tells it that the API can be read.
-func startController(t *testing.T, change func(*controller.Options)) running {
+func startController(t *testing.T, plane *controlplane.ControlPlane, change func(*controller.Options)) running {
 	t.Helper()
-	newNode(t, "controllers")
+	newNode(t, plane, "controllers")
 	rights, err := plane.PodClient(t.Context(), system, "containerhook-controller", "controllers")
 	if err != nil {
 		t.Fatal(err)

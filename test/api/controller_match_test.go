@@ -88,10 +88,12 @@ func matchCases() []matchCase {
 }
 
 func TestTheControllerFindsThePodOfAContainer(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
 	newShop(t, c)
-	newNode(t, "node-m")
-	startController(t, func(*controller.Options) {})
+	newNode(t, plane, "node-m")
+	startController(t, plane, func(*controller.Options) {})
 	cases := matchCases()
 	for i, test := range cases {
 		id := fmt.Sprintf("match-%d", i)
@@ -120,10 +122,12 @@ func TestTheControllerFindsThePodOfAContainer(t *testing.T) {
 
 // What the controller says changes with what is.
 func TestTheControllerFollowsAPod(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
 	newShop(t, c)
-	newNode(t, "node-f")
-	startController(t, func(o *controller.Options) { o.StoppedTTL, o.UnmatchedStoppedTTL = time.Hour, time.Hour })
+	newNode(t, plane, "node-f")
+	startController(t, plane, func(o *controller.Options) { o.StoppedTTL, o.UnmatchedStoppedTTL = time.Hour, time.Hour })
 	const within = 30 * time.Second
 	is := func(name, reason string) {
 		t.Helper()

@@ -12,12 +12,15 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/controller"
+	"github.com/containerhook/containerhook/test/api/controlplane"
 )
 
 func TestTheControllerEndsWhatWasThereBeforeAReboot(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
-	newNode(t, "node-r")
-	startController(t, func(*controller.Options) {})
+	newNode(t, plane, "node-r")
+	startController(t, plane, func(*controller.Options) {})
 	reports := func(boot string, at time.Time) {
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-r"}}
 		patchStatus(t, c, node, fmt.Sprintf(`{"status":{"nodeInfo":{"bootID":%q},"conditions":[
@@ -53,9 +56,10 @@ func is(t *testing.T, c client.Client, name string, state v1alpha1.ContainerStat
 
 // An agent has lost its checkpoint, and tells of one of two containers only: the other ended while no agent was there.
 func TestTheControllerEndsWhatAnAgentHasForgotten(t *testing.T) {
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
-	newNode(t, "node-f")
-	startController(t, func(*controller.Options) {})
+	newNode(t, plane, "node-f")
+	startController(t, plane, func(*controller.Options) {})
 	create(t, c, newAgent("node-f"))
 	for _, name := range []string{"found", "forgotten"} {
 		object := newContainerOf(nil, name, "node-f", name)
@@ -70,6 +74,9 @@ func TestTheControllerEndsWhatAnAgentHasForgotten(t *testing.T) {
 		patchStatus(t, c, newAgent("node-f"), fmt.Sprintf(`{"status":{"bootID":"boot","knownSince":%[1]q,"lastListTime":%[1]q,"heartbeatTime":%q}}`,
 			knownSince.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339)))
 	}
+	// An object must be a minute old: it grows old beside the other tests.
+	t.Parallel()
+
 	beats(knownSince) // it may still be telling
 	stays(t, 5*time.Second, func() error { return is(t, c, "forgotten", v1alpha1.StateRunning, v1alpha1.ReasonHook) })
 	eventually(t, 2*time.Minute, func() error {
@@ -85,12 +92,12 @@ type cluster struct {
 	beats int
 }
 
-func newCluster(t *testing.T, c client.Client, n int) *cluster {
+func newCluster(t *testing.T, plane *controlplane.ControlPlane, c client.Client, n int) *cluster {
 	t.Helper()
 	k := &cluster{}
 	for i := range n {
 		name := fmt.Sprintf("node-%d", i)
-		newNode(t, name)
+		newNode(t, plane, name)
 		create(t, c, newAgent(name))
 		tell(t, c, newContainerOf(nil, name, name, "c"))
 		k.nodes = append(k.nodes, name)
@@ -122,9 +129,11 @@ func (k *cluster) observed(t *testing.T, c client.Client, but int, reason string
 }
 
 func TestTheControllerSaysWhenAnAgentIsLostAndWhenItIsBack(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
-	startController(t, func(o *controller.Options) { o.AgentLostAfter = 6 * time.Second })
-	k := newCluster(t, c, 4)
+	startController(t, plane, func(o *controller.Options) { o.AgentLostAfter = 6 * time.Second })
+	k := newCluster(t, plane, c, 4)
 	k.beat(t, c, 0)
 	eventually(t, 60*time.Second, func() error {
 		k.beat(t, c, 1)
@@ -142,6 +151,10 @@ func TestTheControllerSaysWhenAnAgentIsLostAndWhenItIsBack(t *testing.T) {
 		return k.observed(t, c, 1, v1alpha1.ReasonListing)
 	})
 
+	agent := newAgent("node-0")
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(agent), agent); err != nil {
+		t.Fatal(err)
+	}
 	var events corev1.EventList
 	if err := c.List(t.Context(), &events); err != nil {
 		t.Fatal(err)
@@ -151,7 +164,7 @@ func TestTheControllerSaysWhenAnAgentIsLostAndWhenItIsBack(t *testing.T) {
 		if e.InvolvedObject.Kind == v1alpha1.NodeContainerKind {
 			t.Errorf("an event of a container: %s", e.Reason)
 		}
-		if e.InvolvedObject.Name == "node-0" {
+		if e.InvolvedObject.UID == agent.UID { // a test before may have had one of that name
 			told[e.Reason]++
 		}
 	}
@@ -180,9 +193,11 @@ func isReady(t *testing.T, c client.Client, node, reason string) error {
 
 // When half of the agents are silent it is rather the network, or the API server: nothing is said of their containers.
 func TestTheControllerSaysNothingOfAMassOutage(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
-	startController(t, func(o *controller.Options) { o.AgentLostAfter = 6 * time.Second })
-	k := newCluster(t, c, 4)
+	startController(t, plane, func(o *controller.Options) { o.AgentLostAfter = 6 * time.Second })
+	k := newCluster(t, plane, c, 4)
 	k.beat(t, c, 0)
 	stays(t, 20*time.Second, func() error {
 		k.beat(t, c, 2)
@@ -195,8 +210,10 @@ func TestTheControllerSaysNothingOfAMassOutage(t *testing.T) {
 }
 
 func TestTheControllerStopsCreatesAboveTheCap(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
-	r := startController(t, func(o *controller.Options) { o.MaxObjects = 10 })
+	r := startController(t, plane, func(o *controller.Options) { o.MaxObjects = 10 })
 	create(t, c, newAgent("node-1"))
 	create(t, c, newAgent("node-2"))
 	add := func(from, to int) {

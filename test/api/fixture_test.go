@@ -10,10 +10,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/test/api/controlplane"
 )
 
 // newNode makes a Node for the time of the test. Nothing runs on it.
-func newNode(t *testing.T, name string) *corev1.Node {
+func newNode(t *testing.T, plane *controlplane.ControlPlane, name string) *corev1.Node {
 	t.Helper()
 	node, err := plane.Node(t.Context(), name)
 	if err != nil {

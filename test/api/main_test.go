@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +17,7 @@ import (
 
 // Made by TestMain, for all tests.
 var (
-	plane  *controlplane.ControlPlane // has everything of config/ installed; a test that stops its API server starts one of its own
+	plane  *controlplane.ControlPlane // has config/default installed; a parallel test takes one by ownPlane
 	runDir string                     // has all that API servers have
 )
 
@@ -41,17 +40,16 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		return 1
 	}
-	if plane, err = controlplane.Start(ctx, runDir); err != nil {
+	if plane, err = startPlane(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		return 1
 	}
-	if err := plane.Install(ctx, "default"); err != nil {
-		fmt.Fprintln(os.Stderr, "FAIL:", errors.Join(err, plane.Stop()))
-		return 1
-	}
+	fillPlanes()
 	fmt.Fprintf(os.Stderr, "API server ready after %s\n", time.Since(began).Round(time.Millisecond))
+
+	machine.RunAtOnce(atOnce)
 	code := m.Run()
-	if err := plane.Stop(); err != nil {
+	if err := stopPlanes(); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		return 1
 	}

@@ -14,6 +14,8 @@ import (
 
 // The example needs no more rights than viewers have.
 func TestTheExampleLogsContainersThatNoPodAccountsFor(t *testing.T) {
+	t.Parallel()
+	plane := ownPlane(t)
 	c := newClient(t, plane.Config)
 	viewer, err := plane.PodClient(t.Context(), system, "watcher", "node-w")
 	if err != nil {

@@ -54,17 +54,30 @@ func (a *agent) stop() {
 	if err := a.cmd.Wait(); err != nil {
 		a.n.t.Errorf("the agent ended with %v", err)
 	}
+	a.checkLog()
 	if a.n.t.Failed() {
 		log := a.log.bytes()
 		a.n.t.Logf("the end of the log of the agent of %s:\n%s", a.n.name, log[max(0, len(log)-4000):])
 	}
 }
 
-// kill ends the agent, supervisor and worker, as nothing can resist: its first process takes the pod's namespace along.
+// kill ends the agent, supervisor and worker, as nothing can resist: its first process takes the pod's namespace along. It
+// fails where the agent had ended before.
 func (a *agent) kill() {
 	a.ended = true
-	_ = a.cmd.Process.Kill()
-	_ = a.cmd.Wait() // it was killed
+	_ = a.cmd.Process.Kill() // the only error is that it has ended, which shows below
+	_ = a.cmd.Wait()
+	if status, ok := a.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		a.n.t.Errorf("the agent was not killed, it ended before: %v", a.cmd.ProcessState)
+	}
+	a.checkLog()
+}
+
+// checkLog fails where the worker crashed: the supervisor starts it again, and else nothing would show it.
+func (a *agent) checkLog() {
+	if log := a.log.bytes(); bytes.Contains(log, []byte("Worker crashed")) {
+		a.n.t.Errorf("the agent of %s crashed:\n%s", a.n.name, log[max(0, len(log)-4000):])
+	}
 }
 
 func ready(address string) error {

@@ -2,14 +2,17 @@ package agent
 
 import (
 	"encoding/json"
+	"maps"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // fault answers instead of the API server. Calling pass has the request carried out all the same.
@@ -57,11 +60,12 @@ func refuse(w http.ResponseWriter, code int, reason metav1.StatusReason) {
 		Status: metav1.StatusFailure, Code: int32(code), Reason: reason})
 }
 
-// dice harm three of ten requests, and once answer one with silence.
+// dice harm three of ten requests: once one with silence, and then with each fault by turns.
 type dice struct {
 	mu     sync.Mutex
 	rand   *rand.Rand
 	thrown map[string]int
+	next   int // of the faults in order
 }
 
 func (d *dice) throw() fault {
@@ -74,16 +78,27 @@ func (d *dice) throw() fault {
 		d.thrown["silence"]++
 		return silence
 	}
-	for name, f := range faults { // in random order
-		d.thrown[name]++
-		return f
+	names := slices.Sorted(maps.Keys(faults))
+	name := names[d.next%len(names)]
+	d.next++
+	d.thrown[name]++
+	return faults[name]
+}
+
+// all returns how often each fault was thrown, and of those that were not that.
+func (d *dice) all() map[string]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	times := maps.Clone(d.thrown)
+	for name := range faults {
+		times[name] += 0
 	}
-	return nil
+	return times
 }
 
 func TestFaultsInThreeOfTenRequestsConverge(t *testing.T) {
 	t.Parallel()
-	const count = 40
+	count := machine.Volume(24, 40)
 	n := newNode(t, plane)
 	n.startAgent()
 	d := &dice{rand: rand.New(rand.NewPCG(1, 2)), thrown: map[string]int{}}
@@ -101,19 +116,22 @@ func TestFaultsInThreeOfTenRequestsConverge(t *testing.T) {
 			want[id] = ended(137)
 		default: // lives shorter than the agent waits for more to say, and is gone from the node
 			id := n.newID()
-			_ = n.try("run", "--bundle", n.bundle(id, nil, "exit", strconv.Itoa(i)), id) // runc ends with the container's code
+			n.runs(id, i)
 			want[id] = ended(int32(i))
 		}
 	}
 	n.end(last...)
 	took := n.told(2*time.Minute, want)
 
-	harmed := 0
-	for _, times := range d.thrown {
+	harmed, thrown := 0, d.all()
+	for name, times := range thrown {
 		harmed += times
+		if times == 0 {
+			t.Errorf("%q never happened", name)
+		}
 	}
 	t.Logf("%d containers, %d requests answered and %d harmed: told %v after the last one: %v", count, n.proxy.count(), harmed,
-		took.Round(time.Millisecond), d.thrown)
+		took.Round(time.Millisecond), thrown)
 	// What was carried out and not told is asked for once more; what is refused because it is there is no write.
 	for id := range want {
 		c := n.object(id, want[id])

@@ -16,6 +16,9 @@ import (
 	"github.com/containerhook/containerhook/test/machine"
 )
 
+// atOnce is how many tests run at once. Each has a node of its own, and waits for most of its time.
+const atOnce = 4
+
 // Made by TestMain, for all tests.
 var (
 	plane       *controlplane.ControlPlane // has config/ installed; a test that stops its API server starts one of its own
@@ -47,6 +50,7 @@ func run(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		return 1
 	}
+	machine.RunAtOnce(atOnce)
 	return m.Run()
 }
 

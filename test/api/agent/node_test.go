@@ -2,10 +2,12 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,12 +81,13 @@ func (n *node) remove() {
 func (n *node) newID() string { return fmt.Sprintf("%s-%d", idPrefix(), made.Add(1)) }
 
 // bundle makes a bundle of a container, light enough for many, that runs the probe with args. Edit, where it is not nil,
-// changes its config.json.
+// changes its config.json. It is for every goroutine: without a bundle runc fails.
 func (n *node) bundle(id string, edit func(*specs.Spec), args ...string) string {
 	n.t.Helper()
 	s, err := machine.Spec()
 	if err != nil {
-		n.t.Fatal(err)
+		n.t.Error(err)
+		return ""
 	}
 	s.Root = &specs.Root{Path: n.rootfs, Readonly: true}
 	s.Process.Terminal, s.Process.Args = false, append([]string{"/probe"}, args...)
@@ -97,10 +100,10 @@ func (n *node) bundle(id string, edit func(*specs.Spec), args ...string) string 
 	}
 	dir := filepath.Join(n.dir, "bundles", id)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		n.t.Fatal(err)
+		n.t.Error(err)
 	}
 	if err := machine.WriteSpec(dir, s); err != nil {
-		n.t.Fatal(err)
+		n.t.Error(err)
 	}
 	return dir
 }
@@ -149,6 +152,18 @@ func (n *node) should(args ...string) {
 	n.t.Helper()
 	if err := n.try(args...); err != nil {
 		n.t.Error(err)
+	}
+}
+
+// runs has a container run to its end, and fails where it does not end with the code: runc ends with the container's.
+func (n *node) runs(id string, code int) {
+	n.t.Helper()
+	err := n.try("run", "--bundle", n.bundle(id, nil, "exit", strconv.Itoa(code)), id)
+	var exit *exec.ExitError
+	switch {
+	case err == nil && code == 0, errors.As(err, &exit) && exit.ExitCode() == code:
+	default:
+		n.t.Errorf("run %s, which exits with %d: %v", id, code, err)
 	}
 }
 

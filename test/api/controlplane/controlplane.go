@@ -148,6 +148,9 @@ func (c *ControlPlane) StartControllerManager(controllers string) error {
 	return err
 }
 
+// StopControllerManager ends the controllers.
+func (c *ControlPlane) StopControllerManager() { c.controller.stop() }
+
 // Stop ends everything and removes Dir.
 func (c *ControlPlane) Stop() error {
 	for _, p := range []*process{c.controller, c.apiserver, c.etcd} {
