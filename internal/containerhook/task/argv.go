@@ -1,4 +1,4 @@
-package containerhook
+package task
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/containerhook/containerhook/bpf"
 )
@@ -21,59 +22,79 @@ const maxArgv = 256 << 10
 
 var errArgvTooLong = errors.New("the arguments are too long")
 
-// argvReader reads the arguments of a task that is held in execve. Safe for concurrent use.
-type argvReader struct {
+// ArgvReader reads the arguments of a task that is held in execve. Safe for concurrent use.
+type ArgvReader struct {
 	hostProc string
 
-	objs *bpf.ArgvObjects
+	program *ebpf.Program // nil before 6.2
+	bss     *ebpf.Map
+	rowsAt  int64 // offset of the program's copy in bss
+
 	mu   sync.Mutex // guards the one copy that the program makes, and ours
 	rows bpf.ArgvRows
 }
 
-// newArgvReader never fails: where the program cannot be loaded (before 6.2), every argv is read from the task's
+// OpenArgvReader never fails: where the program cannot be loaded (before 6.2), every argv is read from the task's
 // memory file. The error says why, for the log.
-func newArgvReader(hostProc string) (*argvReader, error) {
-	r := &argvReader{hostProc: hostProc}
-	var objs bpf.ArgvObjects
-	if err := bpf.LoadArgvObjects(&objs, nil); err != nil {
+func OpenArgvReader(hostProc string, kernel *btf.Spec) (*ArgvReader, error) {
+	r := &ArgvReader{hostProc: hostProc}
+	spec, err := bpf.LoadArgv()
+	if err != nil {
+		return r, fmt.Errorf("read the argv program: %w", err)
+	}
+	copied := spec.Variables[bpf.ArgvVarCopied]
+
+	collection, err := load(spec, kernel)
+	if err != nil {
 		return r, fmt.Errorf("load the argv program: %w", err)
 	}
-	r.objs = &objs
+	defer collection.Close() // closes what is not detached below
+	r.program, r.bss, r.rowsAt = collection.DetachProgram(bpf.ArgvProgCopyArgv), collection.DetachMap(copied.SectionName), int64(copied.Offset)
 	return r, nil
 }
 
 // Close unloads the program.
-func (r *argvReader) Close() error {
-	if r.objs == nil {
+func (r *ArgvReader) Close() error {
+	if r.program == nil {
 		return nil
 	}
-	return r.objs.Close()
+	return errors.Join(r.program.Close(), r.bss.Close())
 }
 
-// read returns the arguments of t. t must be held: its memory is read as it is now.
-func (r *argvReader) read(t *task) ([]string, error) {
-	if r.objs != nil {
-		if args, ok := r.copied(t); ok {
+// Read returns the arguments of t. t must be held: its memory is read as it is now. It may take as long as that memory
+// does: a page may be a file's on a file system that hangs.
+func (r *ArgvReader) Read(t *Task) ([]string, error) {
+	// The program has one copy. Who does not get it reads the slow way, rather than wait for a stranger's memory.
+	if r.program != nil && r.mu.TryLock() {
+		args, ok := r.copied(t)
+		r.mu.Unlock()
+		if ok {
 			return args, nil
 		}
 	}
+
 	mem, err := os.Open(filepath.Join(r.hostProc, strconv.FormatUint(uint64(t.Tid), 10), "mem"))
 	if err != nil {
 		return nil, fmt.Errorf("open the task's memory: %w", err)
 	}
 	defer mem.Close()
-	return readArgv(mem, t.argv)
+	return readArgv(mem, t.Argv)
 }
 
 // copied asks the program for the arguments. It is false for what does not fit there (bpf/argv.bpf.c).
-func (r *argvReader) copied(t *task) ([]string, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	in, out := bpf.ArgvQuestion{Pointer: t.argv, GlobalTid: t.globalTID}, bpf.ArgvQuestion{}
-	if _, err := r.objs.CopyArgv.Run(&ebpf.RunOptions{Context: in, ContextOut: &out}); err != nil {
+func (r *ArgvReader) copied(t *Task) ([]string, bool) {
+	in, out := bpf.ArgvQuestion{Pointer: t.Argv, GlobalTid: t.GlobalTID}, bpf.ArgvQuestion{}
+	if _, err := r.program.Run(&ebpf.RunOptions{Context: in, ContextOut: &out}); err != nil || out.Status != bpf.ArgvStatusCOPIED {
 		return nil, false
 	}
-	if out.Status != bpf.ArgvStatusCOPIED || r.objs.Copied.Get(&r.rows) != nil {
+	memory, err := r.bss.Memory()
+	if err != nil {
+		return nil, false
+	}
+
+	// Only the rows that are in use: the whole copy has 16 KiB.
+	rows := bytesOf(&r.rows)[:int(out.Count)*len(r.rows.Args[0])]
+	if _, err := memory.ReadAt(rows, r.rowsAt); err != nil {
 		return nil, false
 	}
 	args := make([]string, out.Count)

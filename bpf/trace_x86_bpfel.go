@@ -13,19 +13,19 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type LifeEvent struct {
+type TraceEvent struct {
 	_       structs.HostLayout
-	Task    LifeTask
+	Task    TraceTask
 	Time    uint64
 	Runtime uint32
-	Role    LifeRole
-	Kind    LifeKind
+	Role    TraceRole
+	Kind    TraceKind
 	Status  int32
 	Oom     uint32
 	_       [4]byte
 }
 
-type LifeFollowed struct {
+type TraceFollowed struct {
 	_             structs.HostLayout
 	StartBoottime uint64
 	Memcg         uint64
@@ -33,29 +33,29 @@ type LifeFollowed struct {
 	RootDentry    uint64
 	Runtime       uint32
 	Level         uint32
-	Role          LifeRole
+	Role          TraceRole
 	Depth         uint32
 }
 
-type LifeKind uint32
+type TraceKind uint32
 
 const (
-	LifeKindFORK LifeKind = 1
-	LifeKindEXEC LifeKind = 2
-	LifeKindEXIT LifeKind = 3
-	LifeKindOOM  LifeKind = 4
+	TraceKindFORK TraceKind = 1
+	TraceKindEXEC TraceKind = 2
+	TraceKindEXIT TraceKind = 3
+	TraceKindOOM  TraceKind = 4
 )
 
-type LifeRole uint32
+type TraceRole uint32
 
 const (
-	LifeRoleRUNTIME LifeRole = 1
-	LifeRoleCHILD   LifeRole = 2
-	LifeRoleINIT    LifeRole = 3
-	LifeRoleUSER    LifeRole = 4
+	TraceRoleRUNTIME TraceRole = 1
+	TraceRoleCHILD   TraceRole = 2
+	TraceRoleINIT    TraceRole = 3
+	TraceRoleUSER    TraceRole = 4
 )
 
-type LifeTask struct {
+type TraceTask struct {
 	_             structs.HostLayout
 	StartBoottime uint64
 	Cgroup        uint64
@@ -78,43 +78,43 @@ type LifeTask struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	LifeMapEvents     = "events"
-	LifeMapFollowed   = "followed"
-	LifeMapMemcgs     = "memcgs"
-	LifeProgExecBtf   = "exec_btf"
-	LifeProgExecRaw   = "exec_raw"
-	LifeProgExitBtf   = "exit_btf"
-	LifeProgExitRaw   = "exit_raw"
-	LifeProgForkBtf   = "fork_btf"
-	LifeProgForkRaw   = "fork_raw"
-	LifeVarEventsLost = "events_lost"
-	LifeVarHostLevel  = "host_level"
-	LifeVarHostPidns  = "host_pidns"
-	LifeVarUnused     = "unused"
+	TraceMapEvents     = "events"
+	TraceMapFollowed   = "followed"
+	TraceMapMemcgs     = "memcgs"
+	TraceProgExecBtf   = "exec_btf"
+	TraceProgExecRaw   = "exec_raw"
+	TraceProgExitBtf   = "exit_btf"
+	TraceProgExitRaw   = "exit_raw"
+	TraceProgForkBtf   = "fork_btf"
+	TraceProgForkRaw   = "fork_raw"
+	TraceVarEventsLost = "events_lost"
+	TraceVarHostLevel  = "host_level"
+	TraceVarHostPidns  = "host_pidns"
+	TraceVarUnused     = "unused"
 )
 
-// LoadLife returns the embedded CollectionSpec for Life.
-func LoadLife() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_LifeBytes)
+// LoadTrace returns the embedded CollectionSpec for Trace.
+func LoadTrace() (*ebpf.CollectionSpec, error) {
+	reader := bytes.NewReader(_TraceBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
-		return nil, fmt.Errorf("can't load Life: %w", err)
+		return nil, fmt.Errorf("can't load Trace: %w", err)
 	}
 
 	return spec, err
 }
 
-// LoadLifeObjects loads Life and converts it into a struct.
+// LoadTraceObjects loads Trace and converts it into a struct.
 //
 // The following types are suitable as obj argument:
 //
-//	*LifeObjects
-//	*LifePrograms
-//	*LifeMaps
+//	*TraceObjects
+//	*TracePrograms
+//	*TraceMaps
 //
 // See ebpf.CollectionSpec.LoadAndAssign documentation for details.
-func LoadLifeObjects(obj any, opts *ebpf.CollectionOptions) error {
-	spec, err := LoadLife()
+func LoadTraceObjects(obj any, opts *ebpf.CollectionOptions) error {
+	spec, err := LoadTrace()
 	if err != nil {
 		return err
 	}
@@ -122,19 +122,19 @@ func LoadLifeObjects(obj any, opts *ebpf.CollectionOptions) error {
 	return spec.LoadAndAssign(obj, opts)
 }
 
-// LifeSpecs contains maps and programs before they are loaded into the kernel.
+// TraceSpecs contains maps and programs before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type LifeSpecs struct {
-	LifeProgramSpecs
-	LifeMapSpecs
-	LifeVariableSpecs
+type TraceSpecs struct {
+	TraceProgramSpecs
+	TraceMapSpecs
+	TraceVariableSpecs
 }
 
-// LifeProgramSpecs contains programs before they are loaded into the kernel.
+// TraceProgramSpecs contains programs before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type LifeProgramSpecs struct {
+type TraceProgramSpecs struct {
 	ExecBtf *ebpf.ProgramSpec `ebpf:"exec_btf"`
 	ExecRaw *ebpf.ProgramSpec `ebpf:"exec_raw"`
 	ExitBtf *ebpf.ProgramSpec `ebpf:"exit_btf"`
@@ -143,72 +143,72 @@ type LifeProgramSpecs struct {
 	ForkRaw *ebpf.ProgramSpec `ebpf:"fork_raw"`
 }
 
-// LifeMapSpecs contains maps before they are loaded into the kernel.
+// TraceMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type LifeMapSpecs struct {
+type TraceMapSpecs struct {
 	Events   *ebpf.MapSpec `ebpf:"events"`
 	Followed *ebpf.MapSpec `ebpf:"followed"`
 	Memcgs   *ebpf.MapSpec `ebpf:"memcgs"`
 }
 
-// LifeVariableSpecs contains global variables before they are loaded into the kernel.
+// TraceVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type LifeVariableSpecs struct {
+type TraceVariableSpecs struct {
 	EventsLost *ebpf.VariableSpec `ebpf:"events_lost"`
 	HostLevel  *ebpf.VariableSpec `ebpf:"host_level"`
 	HostPidns  *ebpf.VariableSpec `ebpf:"host_pidns"`
 	Unused     *ebpf.VariableSpec `ebpf:"unused"`
 }
 
-// LifeObjects contains all objects after they have been loaded into the kernel.
+// TraceObjects contains all objects after they have been loaded into the kernel.
 //
-// It can be passed to LoadLifeObjects or ebpf.CollectionSpec.LoadAndAssign.
-type LifeObjects struct {
-	LifePrograms
-	LifeMaps
-	LifeVariables
+// It can be passed to LoadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
+type TraceObjects struct {
+	TracePrograms
+	TraceMaps
+	TraceVariables
 }
 
-func (o *LifeObjects) Close() error {
-	return _LifeClose(
-		&o.LifePrograms,
-		&o.LifeMaps,
+func (o *TraceObjects) Close() error {
+	return _TraceClose(
+		&o.TracePrograms,
+		&o.TraceMaps,
 	)
 }
 
-// LifeMaps contains all maps after they have been loaded into the kernel.
+// TraceMaps contains all maps after they have been loaded into the kernel.
 //
-// It can be passed to LoadLifeObjects or ebpf.CollectionSpec.LoadAndAssign.
-type LifeMaps struct {
+// It can be passed to LoadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
+type TraceMaps struct {
 	Events   *ebpf.Map `ebpf:"events"`
 	Followed *ebpf.Map `ebpf:"followed"`
 	Memcgs   *ebpf.Map `ebpf:"memcgs"`
 }
 
-func (m *LifeMaps) Close() error {
-	return _LifeClose(
+func (m *TraceMaps) Close() error {
+	return _TraceClose(
 		m.Events,
 		m.Followed,
 		m.Memcgs,
 	)
 }
 
-// LifeVariables contains all global variables after they have been loaded into the kernel.
+// TraceVariables contains all global variables after they have been loaded into the kernel.
 //
-// It can be passed to LoadLifeObjects or ebpf.CollectionSpec.LoadAndAssign.
-type LifeVariables struct {
+// It can be passed to LoadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
+type TraceVariables struct {
 	EventsLost *ebpf.Variable `ebpf:"events_lost"`
 	HostLevel  *ebpf.Variable `ebpf:"host_level"`
 	HostPidns  *ebpf.Variable `ebpf:"host_pidns"`
 	Unused     *ebpf.Variable `ebpf:"unused"`
 }
 
-// LifePrograms contains all programs after they have been loaded into the kernel.
+// TracePrograms contains all programs after they have been loaded into the kernel.
 //
-// It can be passed to LoadLifeObjects or ebpf.CollectionSpec.LoadAndAssign.
-type LifePrograms struct {
+// It can be passed to LoadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
+type TracePrograms struct {
 	ExecBtf *ebpf.Program `ebpf:"exec_btf"`
 	ExecRaw *ebpf.Program `ebpf:"exec_raw"`
 	ExitBtf *ebpf.Program `ebpf:"exit_btf"`
@@ -217,8 +217,8 @@ type LifePrograms struct {
 	ForkRaw *ebpf.Program `ebpf:"fork_raw"`
 }
 
-func (p *LifePrograms) Close() error {
-	return _LifeClose(
+func (p *TracePrograms) Close() error {
+	return _TraceClose(
 		p.ExecBtf,
 		p.ExecRaw,
 		p.ExitBtf,
@@ -228,7 +228,7 @@ func (p *LifePrograms) Close() error {
 	)
 }
 
-func _LifeClose(closers ...io.Closer) error {
+func _TraceClose(closers ...io.Closer) error {
 	for _, closer := range closers {
 		if err := closer.Close(); err != nil {
 			return err
@@ -239,5 +239,5 @@ func _LifeClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed life_x86_bpfel.o
-var _LifeBytes []byte
+//go:embed trace_x86_bpfel.o
+var _TraceBytes []byte

@@ -1,4 +1,4 @@
-package containerhook
+package task
 
 import (
 	"bytes"

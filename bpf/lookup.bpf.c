@@ -2,8 +2,8 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Who is it? Asked by the agent, about a task it cannot name: fanotify across PID namespaces reports pid 0 and no
- * pidfd. Both programs run in the asking thread (BPF_PROG_TEST_RUN of a raw tracepoint, kernel 5.10, 1b4d60ec162f) and
+ * Looks up a task that the agent cannot name: fanotify across PID namespaces reports pid 0 and no pidfd. Both programs
+ * run in the asking thread (BPF_PROG_TEST_RUN of a raw tracepoint, kernel 5.10, 1b4d60ec162f) and
  * are attached to nothing, so no other task of the node ever pays for them.
  */
 #include "headers/task.h"
@@ -114,12 +114,12 @@ static __always_inline void begin(u64 nonce, enum status status)
 }
 
 /*
- * waits: the task that the permission event with descriptor args[1] of the group with descriptor args[0] holds. The
+ * task_of_event: the task that the permission event with descriptor args[1] of the group with descriptor args[0] holds. The
  * event is found on the group's access_list by its fd, as the kernel itself finds it when it is answered. The list
- * changes only by our own read(2) and write(2), which the agent's mutex keeps away meanwhile.
+ * changes only by our own read(2) and write(2): one thread of the gate makes all three calls.
  */
 SEC("raw_tp")
-int waits(struct bpf_raw_tracepoint_args *ctx)
+int task_of_event(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 event_fd = ctx->args[1];
 	struct file *file = file_of(ctx->args[0]);
@@ -146,9 +146,9 @@ int waits(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-/* owns: the process whose directory in a procfs is open as descriptor args[0]. */
+/* task_of_procdir: the process whose directory in a procfs is open as descriptor args[0]. */
 SEC("raw_tp")
-int owns(struct bpf_raw_tracepoint_args *ctx)
+int task_of_procdir(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct file *file = file_of(ctx->args[0]);
 	struct inode *inode = BPF_CORE_READ(file, f_inode);

@@ -2,7 +2,7 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The life of a container's init: how it comes to be below its runtime, when the user's process begins, how it ends.
+ * Traces a container's init: its fork below the runtime, its first exec as the user's process, its exit.
  *
  * Every hook has two programs, tp_btf and raw_tp. On 7.x, where tracepoints can be preempted, the guard against
  * recursion (prog->active, per CPU) drops up to 3 % of the runs of a single program; each program has a guard of its own.
