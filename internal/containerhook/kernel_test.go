@@ -8,30 +8,31 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containerhook/containerhook/bpf"
+	"github.com/containerhook/containerhook/internal/containerhook/task"
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
 func TestWhatTheKernelTellsBecomesAnInput(t *testing.T) {
-	task := bpf.LifeTask{Tgid: 20, Tid: 21, StartBoottime: 123_456_789_999, Cgroup: 5, PidNs: 7}
+	of := bpf.TraceTask{Tgid: 20, Tid: 21, StartBoottime: 123_456_789_999, Cgroup: 5, PidNs: 7}
 	process := hook.Process{PID: 20, StartTicks: 12345, CgroupID: 5, Namespaces: hook.Namespaces{PID: 7}}
 	for _, c := range []struct {
 		what  string
-		event bpf.LifeEvent
+		event bpf.TraceEvent
 		want  input
 	}{
-		{"a fork", bpf.LifeEvent{Kind: bpf.LifeKindFORK, Role: bpf.LifeRoleINIT, Task: task, Runtime: 10},
+		{"a fork", bpf.TraceEvent{Kind: bpf.TraceKindFORK, Role: bpf.TraceRoleINIT, Task: of, Runtime: 10},
 			forked{at: epoch, runtime: 10, init: process}},
-		{"an init's exec", bpf.LifeEvent{Kind: bpf.LifeKindEXEC, Role: bpf.LifeRoleINIT, Task: task, Runtime: 10},
+		{"an init's exec", bpf.TraceEvent{Kind: bpf.TraceKindEXEC, Role: bpf.TraceRoleINIT, Task: of, Runtime: 10},
 			execed{at: epoch, runtime: 10, process: process}},
-		{"a child's exec", bpf.LifeEvent{Kind: bpf.LifeKindEXEC, Role: bpf.LifeRoleCHILD, Task: task, Runtime: 10},
+		{"a child's exec", bpf.TraceEvent{Kind: bpf.TraceKindEXEC, Role: bpf.TraceRoleCHILD, Task: of, Runtime: 10},
 			execed{at: epoch, runtime: 10, process: process, isChild: true}},
-		{"an init's exit", bpf.LifeEvent{Kind: bpf.LifeKindEXIT, Role: bpf.LifeRoleUSER, Task: task, Runtime: 10, Status: 3 << 8},
+		{"an init's exit", bpf.TraceEvent{Kind: bpf.TraceKindEXIT, Role: bpf.TraceRoleUSER, Task: of, Runtime: 10, Status: 3 << 8},
 			exited{at: epoch, process: process, status: 3 << 8}},
-		{"an init that was never started", bpf.LifeEvent{Kind: bpf.LifeKindEXIT, Role: bpf.LifeRoleINIT, Task: task, Status: 9, Oom: 1},
+		{"an init that was never started", bpf.TraceEvent{Kind: bpf.TraceKindEXIT, Role: bpf.TraceRoleINIT, Task: of, Status: 9, Oom: 1},
 			exited{at: epoch, process: process, status: 9, oom: true}},
-		{"a runtime's exit", bpf.LifeEvent{Kind: bpf.LifeKindEXIT, Role: bpf.LifeRoleRUNTIME, Task: task, Runtime: 20, Status: 1 << 8},
+		{"a runtime's exit", bpf.TraceEvent{Kind: bpf.TraceKindEXIT, Role: bpf.TraceRoleRUNTIME, Task: of, Runtime: 20, Status: 1 << 8},
 			exited{at: epoch, process: process, status: 1 << 8, isRuntime: true}},
-		{"out of memory", bpf.LifeEvent{Kind: bpf.LifeKindOOM, Task: task, Runtime: 30}, oomed{init: 30}},
+		{"out of memory", bpf.TraceEvent{Kind: bpf.TraceKindOOM, Task: of, Runtime: 30}, oomed{init: 30}},
 	} {
 		got := kernelInput(&c.event, epoch)
 		if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(forked{}, execed{}, exited{}, oomed{})); diff != "" {
@@ -41,7 +42,7 @@ func TestWhatTheKernelTellsBecomesAnInput(t *testing.T) {
 }
 
 func TestWhatIsNotKnownIsNoInput(t *testing.T) {
-	if got := kernelInput(&bpf.LifeEvent{Kind: 99}, epoch); got != nil {
+	if got := kernelInput(&bpf.TraceEvent{Kind: 99}, epoch); got != nil {
 		t.Errorf("%+v", got)
 	}
 }
@@ -74,7 +75,7 @@ func TestTheKernelsClockBecomesTheTimeOfDay(t *testing.T) {
 // The kernel counts in ns, /proc in 1/100 s: an identity must be the same from both.
 func TestStartTicksAreThoseOfProc(t *testing.T) {
 	for ns, want := range map[uint64]uint64{0: 0, 9_999_999: 0, 10_000_000: 1, 123_456_789_999: 12345} {
-		if got := processOf(&bpf.WhoTask{StartBoottime: ns}).StartTicks; got != want {
+		if got := task.ProcessOf(&bpf.LookupTask{StartBoottime: ns}).StartTicks; got != want {
 			t.Errorf("%d ns: tick %d, want %d", ns, got, want)
 		}
 	}

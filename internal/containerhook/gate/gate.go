@@ -46,7 +46,8 @@ type Gate struct {
 
 	// Opened by New; nil where the kernel or a privilege lacks, and then hookErr or tracerErr says what.
 	group     *group
-	lookup    *task.Lookup
+	lookup    func(group, event int) (task.Task, error) // who waits
+	isReexec  func(pid uint32) bool                     // a runtime's child
 	beat      *heartbeat
 	programs  task.Programs // the worker's
 	hookErr   error
@@ -99,10 +100,11 @@ func (g *Gate) openPrograms() error {
 	if err != nil {
 		return err
 	}
-	if g.lookup, err = task.OpenLookup(g.o.HostProc, kernel); err != nil {
+	lookup, err := task.OpenLookup(g.o.HostProc, kernel)
+	if err != nil {
 		return err
 	}
-	g.opened(g.lookup)
+	g.opened(lookup)
 	if g.programs.Lookup, err = task.OpenLookup(g.o.HostProc, kernel); err != nil {
 		return err
 	}
@@ -110,10 +112,11 @@ func (g *Gate) openPrograms() error {
 	g.programs.Argv, _ = task.OpenArgvReader(g.o.HostProc, kernel) // the slower way serves as well
 	g.opened(g.programs.Argv)
 
-	if g.programs.Tracer, err = task.OpenTracer(g.lookup, kernel); err != nil {
+	if g.programs.Tracer, err = task.OpenTracer(lookup, kernel); err != nil {
 		return err
 	}
 	g.opened(g.programs.Tracer)
+	g.lookup, g.isReexec = lookup.OfEvent, g.programs.Tracer.IsRuntimeChild
 	return nil
 }
 
@@ -258,7 +261,7 @@ func (g *Gate) hold(fd int32) {
 
 // triage is all that is decided without a wait. What is left to the worker is in m.
 func (g *Gate) triage(fd int32, m *message) (result Result, decided bool) {
-	t, err := g.lookup.OfEvent(g.group.fd, int(fd))
+	t, err := g.lookup(g.group.fd, int(fd))
 	switch {
 	case errors.Is(err, task.ErrGone):
 		return Ignored, true
@@ -283,7 +286,7 @@ func (g *Gate) triage(fd int32, m *message) (result Result, decided bool) {
 		return Ignored, true
 	case marked.stale: // the worker that knew it is gone, and the next one has not asked for it
 		return NoWorker, true
-	case g.programs.Tracer.IsRuntimeChild(t.Tgid):
+	case g.isReexec(t.Tgid):
 		return Reexec, true
 	case g.peer == nil || g.peer.silent:
 		return NoWorker, true

@@ -2,7 +2,6 @@ package gate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -27,7 +26,7 @@ const (
 // it fires; its signal is SIGKILL. Whatever stops the gate (a deadlock, starvation, SIGSTOP) stops the pushing too, the
 // kernel ends this process, and with it the group and every hold.
 type heartbeat struct {
-	file  *os.File // a memfd, opened again once it is marked: since 6.14 only such a file has events (a94204f4d48e)
+	ask   func() error // returns when the gate has answered
 	stats *Stats
 	first chan struct{} // closed when the gate has answered for the first time
 }
@@ -45,11 +44,20 @@ func newHeartbeat(g *group, stats *Stats) (*heartbeat, error) {
 	if err := g.mark(fd, unix.FAN_ACCESS_PERM); err != nil {
 		return nil, fmt.Errorf("mark the heartbeat file: %w", err)
 	}
+	// Only a file that is opened while it is marked has events, since 6.14 (a94204f4d48e).
 	file, err := os.Open("/proc/self/fd/" + strconv.Itoa(fd))
 	if err != nil {
 		return nil, fmt.Errorf("open the heartbeat file: %w", err)
 	}
-	return &heartbeat{file: file, stats: stats, first: make(chan struct{})}, nil
+	// Held by our own group until it answers. The wait is killable (5.1, fabf7f29b3e2), so the timer can end it.
+	ask := func() error {
+		_, err := unix.Pread(int(file.Fd()), make([]byte, 1), 0)
+		if err != nil {
+			return fmt.Errorf("read the heartbeat file: %w", err)
+		}
+		return nil
+	}
+	return &heartbeat{ask: ask, stats: stats, first: make(chan struct{})}, nil
 }
 
 // run beats until ctx ends, and then disarms the timer: the group must be closed, or closing, by then.
@@ -67,9 +75,8 @@ func (h *heartbeat) run(ctx context.Context) error {
 			return err
 		}
 		asked := time.Now()
-		// Held by our own group until it answers. The wait is killable (5.1, fabf7f29b3e2), so the timer can end it.
-		if _, err := unix.Pread(int(h.file.Fd()), make([]byte, 1), 0); err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("read the heartbeat file: %w", err)
+		if err := h.ask(); err != nil {
+			return err
 		}
 		h.stats.Heartbeat.observe(time.Since(asked))
 		if h.stats.LastBeat.Swap(time.Now().UnixNano()) == 0 {
