@@ -23,6 +23,7 @@ var conmonForms = map[string]func(c *call, pidFile, log string) []string{
 }
 
 func TestEveryFormOfConmonNamesItsContainer(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s")
 	for what, options := range conmonForms {

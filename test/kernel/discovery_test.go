@@ -124,17 +124,17 @@ func (a *agent) marksExactly(names ...string) time.Duration {
 func (n *node) madeBy(a *agent, path string) v1alpha1.NodeContainer {
 	n.t.Helper()
 	id, bundle := n.bundle([]string{"exit", "0"}, nil)
-	defer n.do(path, "delete", "--force", id) // now: later there may be no binary at that path
+	defer n.must(path, "delete", "--force", id) // now: later there may be no binary at that path
 	n.must(path, "create", "--bundle", bundle, id)
 	n.must(path, "start", id)
 	return a.wait(id, v1alpha1.StateStopped)
 }
 
-// TestARuntimeThatIsReplacedIsMarkedAgain: 200 times by rename, half of them by the very process that becomes the runtime
+// TestARuntimeThatIsReplacedIsMarkedAgain: many times by rename, half of them by the very process that becomes the runtime
 // then, so that nobody can be faster; and others are made beside. What nobody held the listing finds, and counts. crun
 // executes itself once more, and then it is held mostly; so some of them are runc.
 func TestARuntimeThatIsReplacedIsMarkedAgain(t *testing.T) {
-	const times = 200
+	times := machine.Volume(40, 200)
 	n := newNode(t)
 	runtimeOf := func(i int) string {
 		if i%10 == 0 {
@@ -189,6 +189,7 @@ func TestARuntimeThatIsReplacedIsMarkedAgain(t *testing.T) {
 
 // TestMarksFollowWhatIsInstalledAndRemoved, in each of the ways in which that is done.
 func TestMarksFollowWhatIsInstalledAndRemoved(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	old, current := filepath.Join(n.dir, "opt", "1"), filepath.Join(n.dir, "opt", "current")
 	switched, later := filepath.Join(current, "bin", "runc"), filepath.Join(n.dir, "later", "bin", "runc")
@@ -199,7 +200,7 @@ func TestMarksFollowWhatIsInstalledAndRemoved(t *testing.T) {
 	if err := os.Symlink("1", current); err != nil {
 		t.Fatal(err)
 	}
-	a := n.startAgent("--runtime-path", switched+","+later)
+	a := n.startAgent("--deadline", "1s", "--runtime-path", switched+","+later)
 	always := []string{n.crun, n.conmon, n.marked}
 	for _, step := range []struct {
 		name   string
@@ -262,6 +263,7 @@ func linkInto(t *testing.T, tree, name string) {
 }
 
 func TestRuntimesAreFoundWhereDistributionsKeepThem(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	tree := n.hostTree()
 	links := map[string]string{"/bin": "usr/bin", "/usr/bin/crun": "/etc/alternatives/crun", "/etc/alternatives/crun": "/opt/real/crun",
@@ -289,7 +291,7 @@ func TestRuntimesAreFoundWhereDistributionsKeepThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyFile(t, n.runc, tree+found["/usr/bin/runc"])
-	a := n.startAgent("--default-runtimes", "--host-root", filepath.Join(hostDir, tree))
+	a := n.startAgent("--deadline", "1s", "--default-runtimes", "--host-root", filepath.Join(hostDir, tree))
 	var files []string
 	for _, file := range found {
 		files = append(files, tree+file)
@@ -307,6 +309,7 @@ func TestRuntimesAreFoundWhereDistributionsKeepThem(t *testing.T) {
 // TestRuntimesThatRunningMonitorsUseAreMarked: conmon names its runtime in its arguments, a containerd shim in a file of
 // the bundle that it works in. Who is not root can say what he likes.
 func TestRuntimesThatRunningMonitorsUseAreMarked(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	tree := n.hostTree()
 	odd := func(name string) string {
@@ -321,14 +324,14 @@ func TestRuntimesThatRunningMonitorsUseAreMarked(t *testing.T) {
 	id, bundle := n.bundle([]string{"sleep"}, nil)
 	n.crun = ofConmon
 	n.remove(n.crun, id)
-	if out, err := n.underConmon(n.crun, id, bundle, "the-name").CombinedOutput(); err != nil {
+	if out, err := bounded(limit, n.underConmon(n.crun, id, bundle, "the-name")); err != nil {
 		t.Fatalf("conmon: %v\n%s", err, out)
 	}
 	n.pretend(tree, "containerd-shim-runc-v2", 0, map[string]string{"runtime": ofShim})
 	n.pretend(tree, "conmon", 65534, nil, "-c", "x", "-n", "x", "-r", ofUser)
 	n.pretend("", "conmon", 0, nil, "-c", "x", "-n", "x", "-r", ofNobody) // its binary is not in the host's root
 
-	a := n.startAgent("--default-runtimes", "--host-root", filepath.Join(hostDir, tree))
+	a := n.startAgent("--deadline", "1s", "--default-runtimes", "--host-root", filepath.Join(hostDir, tree))
 	a.marksExactly(ofConmon, ofShim, n.conmon)
 	for _, runtime := range []string{ofConmon, ofShim} {
 		n.crun = runtime

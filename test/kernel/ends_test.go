@@ -96,18 +96,24 @@ func coreOf(bytes uint64) func(*call, *specs.Spec) {
 	}
 }
 
-// hasCore checks that the process left a core, or none, where the machine has it written as a file of its own directory.
+// hasCore checks that the process left a core in its working directory, or none. kernel.core_pattern is of the whole machine,
+// so the test leaves it as it is.
 func hasCore(want bool) func(*call) {
 	return func(c *call) {
-		pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
-		if err != nil || len(pattern) == 0 || pattern[0] == '|' || pattern[0] == '/' {
-			c.t.Logf("NOT TESTED: whether a core was dumped, for the machine's pattern is %q", pattern)
-			return
-		}
-		cores, err := os.ReadDir(filepath.Join(c.bundle, "cores"))
-		if err != nil || len(cores) > 0 != want {
-			c.t.Errorf("%d cores were dumped: %v", len(cores), err)
-		}
+		c.t.Run("its core", func(t *testing.T) {
+			pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(string(pattern), "|") || strings.Contains(string(pattern), "/") {
+				t.Skipf("needs a kernel.core_pattern that is a file name, as in: sysctl kernel.core_pattern=core; it is %q", pattern)
+			}
+
+			cores, err := os.ReadDir(filepath.Join(c.bundle, "cores"))
+			if err != nil || len(cores) > 0 != want {
+				t.Errorf("%d cores were dumped: %v", len(cores), err)
+			}
+		})
 	}
 }
 
@@ -133,7 +139,7 @@ func withHooks(c *call, s *specs.Spec) {
 // inOthersPID has the container join the PID namespace of one that is made for it, as those of a pod that share theirs.
 func inOthersPID(c *call, s *specs.Spec) {
 	id, bundle := c.n.bundle([]string{"sleep"}, nil)
-	c.t.Cleanup(func() { _, _, _ = c.n.end(c.next("delete", "--force", id)) })
+	c.remove(id)
 	pidFile := filepath.Join(bundle, "pid")
 	mustEnd(c.t, c.n, c.next("run", "--detach", "--bundle", bundle, "--pid-file", pidFile, id), 0)
 	pid, err := os.ReadFile(pidFile)
@@ -149,6 +155,7 @@ func inOthersPID(c *call, s *specs.Spec) {
 
 // TestEveryEndIsToldAsItWas: of containers that are created and started, and of ones that are run.
 func TestEveryEndIsToldAsItWas(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s")
 	count := 0
@@ -177,7 +184,7 @@ func TestEveryEndIsToldAsItWas(t *testing.T) {
 // live has a container live and end like that, and checks what is told.
 func (e *end) live(c *call, a *agent) {
 	c.t.Helper()
-	c.t.Cleanup(func() { _, _, _ = c.n.end(c.next("delete", "--force", c.id)) })
+	c.remove(c.id)
 	c.n.edit(c.bundle, func(s *specs.Spec) {
 		s.Process.Args = append([]string{"/probe"}, e.args...)
 		if e.edit != nil {
@@ -228,6 +235,7 @@ func (e *end) compare(told []v1alpha1.NodeContainer) error {
 
 // TestAContainerOutlivesItsShim: whoever waits for it is killed, and its end is told all the same.
 func TestAContainerOutlivesItsShim(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s")
 	shims := map[string]func(c *call) *os.Process{

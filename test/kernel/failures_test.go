@@ -52,6 +52,7 @@ var failures = []struct {
 }
 
 func TestAFailedCreateIsToldWithTheExitCodeOfItsRuntime(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s")
 	count := 0
@@ -98,6 +99,7 @@ func checkFailed(t *testing.T, told []v1alpha1.NodeContainer, code int) {
 
 // TestARuntimeThatIsKilledHalfWayHasFailed: while it waits for one of the container's OCI hooks, its init made.
 func TestARuntimeThatIsKilledHalfWayHasFailed(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s")
 	for _, runtime := range []string{n.runc, n.crun} {
@@ -127,6 +129,9 @@ func TestARuntimeThatIsKilledHalfWayHasFailed(t *testing.T) {
 				_ = cmd.Wait()
 				if err != nil {
 					t.Fatalf("the hook did not run: %v", err)
+				}
+				if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGKILL {
+					t.Fatalf("the runtime had ended before it was killed: %v", cmd.ProcessState)
 				}
 				if err := syscall.Kill(hook, syscall.SIGKILL); err != nil {
 					t.Error(err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,10 +86,18 @@ func (n *node) end(cmd *exec.Cmd) (code int, output string, err error) {
 	if err := cmd.Start(); err != nil {
 		return 0, "", err
 	}
-	timer := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
+	var late atomic.Bool
+	timer := time.AfterFunc(limit, func() {
+		late.Store(true)
+		_ = cmd.Process.Kill()
+	})
 	defer timer.Stop()
 	_ = cmd.Wait() // its state says how it ended
+
 	said, err := os.ReadFile(out.Name())
+	if late.Load() {
+		err = errors.Join(err, fmt.Errorf("not ended after %v", limit))
+	}
 	return cmd.ProcessState.ExitCode(), strings.TrimSpace(string(said)), err
 }
 
@@ -226,6 +235,7 @@ func (c *call) longBundle(length int) {
 }
 
 func TestEveryFormOfACommandIsUnderstood(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s") // what a busy machine makes late is another test's matter
 	a.checkAll(t, n, forms)
@@ -273,7 +283,7 @@ func newFormsNode(t *testing.T) *node {
 // checkMade makes the container, starts it where that is another command, and checks what is told of it.
 func (c *call) checkMade(a *agent) {
 	c.t.Helper()
-	c.t.Cleanup(func() { _, _, _ = c.n.end(c.next("delete", "--force", c.id)) })
+	c.remove(c.id)
 	code := 0
 	if c.verb == "run" && !slices.ContainsFunc(c.options, func(o string) bool { return o == "-d" || o == "--detach" }) {
 		code = 7 // the container's
@@ -284,6 +294,15 @@ func (c *call) checkMade(a *agent) {
 		mustEnd(c.t, c.n, c.next("start", c.id), 0)
 	}
 	c.checkEnded(a.state(c.t, c.id, v1alpha1.StateStopped))
+}
+
+// remove makes sure that a container that the call's runtime knows is gone when the test ends.
+func (c *call) remove(id string) {
+	c.t.Cleanup(func() {
+		if code, out, err := c.n.end(c.next("delete", "--force", id)); code != 0 || err != nil {
+			c.t.Errorf("delete --force %s: exit code %d: %v: %s", id, code, err, out)
+		}
+	})
 }
 
 // next prepares another command for the same container.

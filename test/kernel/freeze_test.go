@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // What a hold may last at most, from docs/security-model.md. The exec itself and a busy machine are allowed for.
@@ -24,38 +26,70 @@ const (
 	supervisorOnly = 2500 * time.Millisecond
 )
 
-// hold executes the marked probe again and again while during runs, and once more after it, and fails where one took
-// longer than limit. Each claims to be a runtime at start, which is what waits for the handler. In turn with it an
-// unmarked copy is executed, which nobody holds: the longest time that one took is the machine's, and allowed for.
+// machineAtMost is what a busy machine may add to a hold, however long an exec takes that nobody holds.
+const machineAtMost = 500 * time.Millisecond
+
+// hold executes the marked probe while during runs, and fails where one took longer than limit.
 func (n *node) hold(what string, limit time.Duration, during func()) {
+	n.t.Helper()
+	held, free := n.execTimes(during)
+	n.t.Logf("longest hold with %s: %v (limit %v); longest exec that nobody holds: %v", what, held[0].Round(time.Millisecond),
+		limit, free.Round(time.Millisecond))
+	if allowed := limit + min(3*free, machineAtMost); held[0] > allowed {
+		n.t.Errorf("held for %v, more than %v; an exec that nobody holds took %v", held[0], allowed, free)
+	}
+}
+
+// holdInFlood is hold where the agent has to work for many at once, so that a processor may not be free when a deadline
+// passes: three of four keep to the limit, and each to what the kernel's timer allows.
+func (n *node) holdInFlood(what string, during func()) {
+	n.t.Helper()
+	held, free := n.execTimes(during)
+	most := held[len(held)/4]
+	n.t.Logf("holds with %s: %v at most (limit %v), three of four %v (limit %v), of %d; longest exec that nobody holds: %v", what,
+		held[0].Round(time.Millisecond), supervisorOnly, most.Round(time.Millisecond), workerLives, len(held), free.Round(time.Millisecond))
+
+	machine := min(3*free, machineAtMost)
+	if held[0] > supervisorOnly+machine {
+		n.t.Errorf("held for %v, more than %v; an exec that nobody holds took %v", held[0], supervisorOnly+machine, free)
+	}
+	if most > workerLives+machine {
+		n.t.Errorf("one of four was held for %v, more than %v; an exec that nobody holds took %v", most, workerLives+machine, free)
+	}
+}
+
+// execTimes executes the marked probe again and again while during runs, and once more after it, and returns how long each
+// took, the longest first. Each claims to be a runtime at start, which is what waits for the handler. In turn with it an
+// unmarked copy is executed, which nobody holds: the longest time that one took is the machine's. It is to be allowed for
+// three times, up to machineAtMost, for the machine has to come to the agent and back, too.
+func (n *node) execTimes(during func()) (held []time.Duration, free time.Duration) {
 	n.t.Helper()
 	ended := make(chan struct{})
 	go func() { defer close(ended); during() }()
-	var held, free time.Duration
+	defer func() { <-ended }() // it may report to the test, whatever ends this
 	for last := false; !last; {
 		select {
 		case <-ended:
 			last = true
 		default:
 		}
-		held = max(held, n.execTime(n.marked))
+		held = append(held, n.execTime(n.marked))
 		free = max(free, n.execTime(n.unmarked))
 	}
-	n.t.Logf("longest hold with %s: %v (limit %v); longest exec that nobody holds: %v", what, held.Round(time.Millisecond),
-		limit, free.Round(time.Millisecond))
-	if held > limit+free {
-		n.t.Errorf("held for %v, more than %v and %v", held, limit, free)
-	}
+	slices.Sort(held)
+	slices.Reverse(held)
+	return held, free
 }
 
 // execTime is how long one exec of the probe takes, from fork to exit.
 func (n *node) execTime(probe string) time.Duration {
 	n.t.Helper()
 	began := time.Now()
-	err := exec.Command(probe, "start", "nothing").Run()
+	cmd := exec.Command(probe, "start", "nothing")
+	out, err := bounded(limit, cmd)
 	took := time.Since(began)
-	if !errors.As(err, new(*exec.ExitError)) {
-		n.t.Fatalf("the probe did not run: %v", err)
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != refused { // it knows no start
+		n.t.Fatalf("the probe did not run: %v: %s", err, out)
 	}
 	return took
 }
@@ -103,11 +137,14 @@ func TestAHandlerThatHangsHoldsNothingBeyondTheDeadline(t *testing.T) {
 		t.Fatalf("the handler was not called: %v", err)
 	}
 	started := time.Duration(0)
-	n.hold("a handler that sleeps for 10 s", workerLives, func() {
+	n.hold("a handler that sleeps for 3 s", workerLives, func() {
 		began := time.Now()
 		n.script(`$0 start "$1"`, id)
 		started = time.Since(began)
 	})
+	if started < deadline {
+		t.Errorf("runc start took %v: the handler that hangs did not hold it", started)
+	}
 	t.Logf("runc start took %v meanwhile", started.Round(time.Millisecond))
 }
 
@@ -119,28 +156,30 @@ func TestAStoppedOrKilledAgentHoldsNothingForLong(t *testing.T) {
 		fault func(a *agent) func()
 	}{
 		{"the worker under SIGSTOP", supervisorOnly, func(a *agent) func() {
-			return while(send(t, a.worker(), syscall.SIGSTOP), 4*time.Second, nothing)
+			return while(send(a.t, a.worker(), syscall.SIGSTOP), 3*time.Second, nothing)
 		}},
 		{"the worker under SIGKILL", workerKilled, func(a *agent) func() {
-			return while(send(t, a.worker(), syscall.SIGKILL), time.Second, nothing)
+			return while(send(a.t, a.worker(), syscall.SIGKILL), time.Second, nothing)
 		}},
 		{"the worker under SIGABRT, as in a panic", workerKilled, func(a *agent) func() {
-			return while(send(t, a.worker(), syscall.SIGABRT), time.Second, nothing)
+			return while(send(a.t, a.worker(), syscall.SIGABRT), time.Second, nothing)
 		}},
 		{"the supervisor under SIGSTOP", workerLives, func(a *agent) func() {
 			pid := a.cmd.Process.Pid
-			return while(send(t, pid, syscall.SIGSTOP), 4*time.Second, send(t, pid, syscall.SIGCONT))
+			return while(send(a.t, pid, syscall.SIGSTOP), 3*time.Second, send(a.t, pid, syscall.SIGCONT))
 		}},
 		{"worker and supervisor under SIGSTOP", supervisorOnly, func(a *agent) func() {
 			worker, pid := a.worker(), a.cmd.Process.Pid
-			return while(func() { send(t, pid, syscall.SIGSTOP)(); send(t, worker, syscall.SIGSTOP)() }, 4*time.Second,
-				send(t, pid, syscall.SIGCONT))
+			return while(func() { send(a.t, pid, syscall.SIGSTOP)(); send(a.t, worker, syscall.SIGSTOP)() }, 3*time.Second,
+				send(a.t, pid, syscall.SIGCONT))
 		}},
 	} {
-		t.Run(test.what, func(*testing.T) {
+		t.Run(test.what, func(t *testing.T) {
+			n := *n
+			n.t = t // so that its agent ends with it
 			a := n.startAgent()
 			n.hold(test.what, test.limit, test.fault(a))
-			a.checkSeesAgain(n)
+			a.checkSeesAgain(&n)
 		})
 	}
 }
@@ -169,21 +208,59 @@ func (a *agent) kill() {
 	_ = a.cmd.Wait()
 }
 
-func TestTwoThousandExecsThatQueueBehindAStoppedAgentAllGoOn(t *testing.T) {
-	const count = 2000
+// TestEveryExecThatQueuesBehindAStoppedAgentRuns: none is denied, and none stays, whether the kernel lets them go, as the
+// worker is killed, or the worker answers. So many processes take their time on few processors, so the limit is the promised
+// one and a multiple of what as many take that nobody holds.
+func TestEveryExecThatQueuesBehindAStoppedAgentRuns(t *testing.T) {
+	const stopped = time.Second
+	count := machine.Volume(400, 2000)
 	n := newNode(t)
-	a := n.startAgent()
-	worker := a.worker()
-	send(t, worker, syscall.SIGSTOP)()
-	// A shell forks without waiting for the exec, as Go does not.
-	script := fmt.Sprintf(`i=0; while [ $i -lt %d ]; do "$0" exit 0 & i=$((i+1)); done; wait`, count)
-	began := time.Now()
-	if out, err := exec.Command("sh", "-c", script, n.marked).CombinedOutput(); err != nil {
-		t.Fatalf("the execs: %v\n%.200s", err, out)
+	for what, goesOn := range map[string]bool{"for good": false, "for a second": true} {
+		t.Run(what, func(t *testing.T) {
+			n := *n
+			n.t = t // so that its agent ends with it
+			a := n.startAgent()
+			worker := a.worker()
+			free := n.execAtOnce(n.unmarked, count)
+
+			send(t, worker, syscall.SIGSTOP)()
+			if goesOn {
+				timer := time.AfterFunc(stopped, send(t, worker, syscall.SIGCONT))
+				defer timer.Stop()
+			}
+			held := n.execAtOnce(n.marked, count)
+
+			t.Logf("%d execs at once took %v behind an agent that was stopped %s, and %v where nobody holds them", count,
+				held.Round(time.Millisecond), what, free.Round(time.Millisecond))
+			if allowed := min(supervisorOnly+4*free, limit); held > allowed {
+				t.Errorf("%d execs took %v, more than %v", count, held, allowed)
+			}
+			if held < stopped {
+				t.Errorf("the execs took only %v: nothing held them", held)
+			}
+			if got := a.log("Worker crashed"); goesOn && got != 0 {
+				t.Errorf("the worker crashed %d times: it did not answer them", got)
+			}
+			a.checkSeesAgain(&n)
+		})
 	}
-	// The two thousand processes themselves take their time on few processors; what counts is that none stays.
-	t.Logf("%d execs were through %v after the agent was stopped", count, time.Since(began).Round(time.Millisecond))
-	a.checkSeesAgain(n)
+}
+
+// execAtOnce executes the probe count times without a wait between them, checks that each ran, and returns the time of all.
+func (n *node) execAtOnce(probe string, count int) time.Duration {
+	n.t.Helper()
+	// A shell forks without waiting for the exec, as Go does not. It has 126 of an exec that is denied.
+	const script = `
+		i=0; pids=
+		while [ $i -lt "$1" ]; do "$0" exit 7 & pids="$pids $!"; i=$((i+1)); done
+		bad=0
+		for pid in $pids; do wait "$pid"; code=$?; [ $code = 7 ] || { echo "$pid ended with $code"; bad=1; }; done
+		exit $bad`
+	began := time.Now()
+	if out, err := bounded(2*limit, exec.Command("sh", "-c", script, probe, fmt.Sprint(count))); err != nil {
+		n.t.Fatalf("the execs: %v\n%s", err, lastOf(out))
+	}
+	return time.Since(began)
 }
 
 // TestAnAgentThatCannotWriteHoldsNothing: nobody reads what it prints, so its handler hangs in write(2).
@@ -193,8 +270,11 @@ func TestAnAgentThatCannotWriteHoldsNothing(t *testing.T) {
 	a.pause <- true
 	n.hold("a full pipe for a standard output", workerLives, func() {
 		_, bundle := n.bundle([]string{"exit", "0"}, nil)
-		n.script(`for i in $(seq 30); do $0 run --bundle "$1" "$2-pipe$i"; done`, bundle, idPrefix())
+		n.script(`for i in $(seq 20); do $0 run --bundle "$1" "$2-pipe$i"; done`, bundle, idPrefix())
 	})
+	if late := a.metric("containerhook_late_answers_total"); late == 0 {
+		t.Error("nothing was late: the agent could write")
+	}
 	a.pause <- false
 	a.checkSeesAgain(n)
 }
@@ -235,8 +315,9 @@ func TestAnAgentOutOfDescriptorsLetsExecsGo(t *testing.T) {
 }
 
 func TestAnAgentThatCrashesAgainAndAgainTurnsItsHookOffAndLists(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
-	a := n.startAgent("--list-interval", "1s")
+	a := n.startAgent("--deadline", "1s", "--list-interval", "1s")
 	for crash := 1; crash <= 5; crash++ {
 		send(t, a.worker(), syscall.SIGKILL)()
 		a.eventually("restarted", func() error {
@@ -277,6 +358,7 @@ func TestAHostProcThatHangsHoldsNothing(t *testing.T) {
 		t.Error("nothing was late: the procfs did not hang")
 	}
 	release()
+	t.Parallel() // what is measured is measured; the sweep comes every ten seconds
 	a.checkSeesAgain(n)
 	for i := 1; i <= 5; i++ { // the sweep finds their runtimes dead; how they ended nobody has seen
 		end := last(a.state(t, fmt.Sprint(prefix, i), v1alpha1.StateStopped))

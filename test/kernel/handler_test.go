@@ -44,11 +44,11 @@ var handlers = map[string]func(dir string) func(hook.Event){
 			}
 		}
 	},
-	// sleep is a handler that hangs.
+	// sleep is a handler that hangs, for longer than whoever it could hold needs.
 	"sleep": func(dir string) func(hook.Event) {
 		hang := sync.OnceFunc(func() {
 			touch(dir, "asleep")
-			<-time.After(10 * time.Second)
+			<-time.After(3 * time.Second)
 		})
 		return func(hook.Event) { hang() }
 	},

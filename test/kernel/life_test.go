@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // typical is a bundle's config as an engine would make it, with all that is to be told.
@@ -27,8 +28,9 @@ func typical(s *specs.Spec) {
 }
 
 func TestContainersAreToldFromCreatedToStopped(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
-	a := n.startAgent()
+	a := n.startAgent("--deadline", "1s")
 	for _, runtime := range []string{n.runc, n.crun} {
 		name := filepath.Base(runtime)
 		t.Run(name+" run", func(t *testing.T) {
@@ -55,7 +57,7 @@ func TestContainersAreToldFromCreatedToStopped(t *testing.T) {
 		t.Run("conmon with "+name, func(t *testing.T) {
 			id, bundle := n.bundle([]string{"exit", "5", "canary"}, typical)
 			n.remove(runtime, id)
-			if out, err := n.underConmon(runtime, id, bundle, "the-name").CombinedOutput(); err != nil {
+			if out, err := bounded(limit, n.underConmon(runtime, id, bundle, "the-name")); err != nil {
 				t.Fatalf("conmon: %v\n%s", err, out)
 			}
 			a.wait(id, v1alpha1.StateCreated)
@@ -151,11 +153,12 @@ func checkPID(t *testing.T, n *node, runtime, id string, c v1alpha1.NodeContaine
 // TestTheFactsWereDeliveredBeforeTheFirstInstruction: the container's process looks, as its very first act, for a file
 // that the handler makes when it is told of the facts. It exits with 0 only where it finds it.
 func TestTheFactsWereDeliveredBeforeTheFirstInstruction(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	told := filepath.Join(n.rootfs, "told")
 	n.startHandler("touch", told)
 	for _, runtime := range []string{n.runc, n.crun} {
-		for range 20 {
+		for range machine.Volume(5, 20) {
 			id, bundle := n.bundle(nil, nil)
 			n.edit(bundle, func(s *specs.Spec) { s.Process.Args = []string{"/probe", "stat", "/told/" + id} })
 			n.remove(runtime, id)

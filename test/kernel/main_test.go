@@ -2,9 +2,12 @@ package kernel
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -55,6 +58,14 @@ func run(m *testing.M) int {
 	if err := machine.Build(context.Background(), map[string]string{agentBinary: "../../cmd/agent", probeBinary: "./probe"}); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		return 1
+	}
+	// Most of a test is waiting. Those that measure how long something is held, or flood the machine, are not parallel.
+	flag.Parse()
+	if most := flag.Lookup("test.parallel"); most.Value.String() == most.DefValue {
+		if err := most.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0))); err != nil {
+			fmt.Fprintln(os.Stderr, "FAIL:", err)
+			return 1
+		}
 	}
 	code := m.Run()
 	for _, left := range machine.Traces(testCgroup(), idPrefix()) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -135,20 +136,36 @@ func hybrid() bool {
 // do runs a runtime to its end and returns its exit code; -1 with a signal.
 func (n *node) do(runtime string, args ...string) (code int, output string) {
 	n.t.Helper()
-	out, err := os.CreateTemp(n.dir, "output-")
+	code, output, err := n.end(n.command(runtime, args...))
 	if err != nil {
-		n.t.Fatal(err)
+		n.t.Fatalf("%s %s: %v: %s", filepath.Base(runtime), strings.Join(args, " "), err, output)
 	}
-	defer os.Remove(out.Name())
-	defer out.Close()
-	cmd := n.command(runtime, args...)
-	cmd.Stdout, cmd.Stderr = out, out
-	err = cmd.Run()
-	said, _ := os.ReadFile(out.Name())
-	if err != nil && cmd.ProcessState == nil {
-		n.t.Fatalf("%s %s: %v", filepath.Base(runtime), strings.Join(args, " "), err)
+	return code, output
+}
+
+// limitOf is the limit of a command that executes so many programs one after another, a tenth of a second each.
+func limitOf(count int) time.Duration { return limit + time.Duration(count)*100*time.Millisecond }
+
+// bounded runs a command to its end, or for so long at most, and returns what it printed. Its error has the exit status.
+func bounded(most time.Duration, cmd *exec.Cmd) (string, error) {
+	var printed bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &printed, &printed
+	cmd.WaitDelay = time.Second // a child that is left over may keep the pipe open
+	if err := cmd.Start(); err != nil {
+		return "", err
 	}
-	return cmd.ProcessState.ExitCode(), string(bytes.TrimSpace(said))
+
+	var late atomic.Bool
+	timer := time.AfterFunc(most, func() {
+		late.Store(true)
+		_ = cmd.Process.Kill()
+	})
+	defer timer.Stop()
+	err := cmd.Wait()
+	if late.Load() {
+		err = fmt.Errorf("not ended after %v: %w", most, err)
+	}
+	return printed.String(), err
 }
 
 // script runs a shell script, with the runtime and its --root as $0. Go's own forks wait for each other's execs, and with
@@ -156,7 +173,7 @@ func (n *node) do(runtime string, args ...string) (code int, output string) {
 func (n *node) script(script string, args ...string) {
 	n.t.Helper()
 	cmd := exec.Command("sh", append([]string{"-ec", script, n.runc + " --root " + n.stateRoot}, args...)...)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := bounded(limit, cmd); err != nil {
 		n.t.Errorf("%s: %v\n%s", script, err, out)
 	}
 }
@@ -171,5 +188,9 @@ func (n *node) must(runtime string, args ...string) {
 
 // remove makes sure that a container is gone when the test ends.
 func (n *node) remove(runtime, id string) {
-	n.t.Cleanup(func() { n.do(runtime, "delete", "--force", id) })
+	n.t.Cleanup(func() {
+		if code, output, err := n.end(n.command(runtime, "delete", "--force", id)); code != 0 || err != nil {
+			n.t.Errorf("%s delete --force %s: exit code %d: %v: %s", filepath.Base(runtime), id, code, err, output)
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 // TestAPIDThatIsTakenOverIsAnotherProcess: the pid of a container's init becomes that of a stranger, of a runtime, and,
 // where nobody saw the end, of a stranger that a runtime's state still names. A process is its pid and its start.
 func TestAPIDThatIsTakenOverIsAnotherProcess(t *testing.T) {
+	t.Parallel()
 	n := newFormsNode(t)
 	a := n.startAgent("--deadline", "1s")
 	for _, runtime := range []string{n.runc, n.crun} {
@@ -55,7 +56,7 @@ func TestAPIDThatIsTakenOverIsAnotherProcess(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		late := n.startAgent()
+		late := n.startAgent("--deadline", "1s")
 		told := late.state(t, c.id, v1alpha1.StateStopped)
 		if got := last(told).Status; len(told) != 1 || got.Reason != v1alpha1.StopExitUnseen || got.ExitCode != nil {
 			t.Errorf("told as %s: %+v", states(told), got)

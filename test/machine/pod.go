@@ -34,8 +34,8 @@ func LimitFiles(cmd *exec.Cmd, limit uint64) {
 }
 
 // Enter returns where this process is a test. One that EraseAtTheEnd started erases, and ends. In one that InPod prepared
-// it makes the namespaces it was started in those of a pod, and becomes the target: the host's root, with its procfs, is
-// at HostDir, and /proc is that of the pod's own PID namespace.
+// it makes the namespaces it was started in those of a pod, and becomes the target: the host's root, with its procfs and
+// an empty /run, is at HostDir, and /proc is that of the pod's own PID namespace.
 func Enter() {
 	if run, idPrefix, ok := strings.Cut(os.Getenv(eraseEnv), " "); ok {
 		erase(run, idPrefix)
@@ -54,6 +54,8 @@ func Enter() {
 		{"mount a place", func() error { return unix.Mount("place", "/mnt", "tmpfs", 0, "") }},
 		{"make the host's place", func() error { return os.Mkdir(HostDir, 0o755) }},
 		{"bind the host's root", func() error { return unix.Mount("/", HostDir, "", unix.MS_BIND|unix.MS_REC, "") }},
+		// What other programs of this machine run is in the usual state directories, and is nothing of the test's.
+		{"hide the machine's own containers", func() error { return unix.Mount("run", HostDir+"/run", "tmpfs", 0, "") }},
 		{"mount our /proc", func() error { return unix.Mount("proc", "/proc", "proc", 0, "") }},
 		{"limit open files", limitFiles},
 		{"become " + target, func() error { return unix.Exec(target, os.Args, os.Environ()) }},
