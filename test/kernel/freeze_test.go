@@ -272,7 +272,7 @@ func TestAnAgentThatCannotWriteHoldsNothing(t *testing.T) {
 		_, bundle := n.bundle([]string{"exit", "0"}, nil)
 		n.script(`for i in $(seq 20); do $0 run --bundle "$1" "$2-pipe$i"; done`, bundle, idPrefix())
 	})
-	if late := a.metric("containerhook_late_answers_total"); late == 0 {
+	if late := a.metric("containerhook_deadline_exceeded_total"); late == 0 {
 		t.Error("nothing was late: the agent could write")
 	}
 	a.pause <- false
@@ -354,7 +354,7 @@ func TestAHostProcThatHangsHoldsNothing(t *testing.T) {
 		_, bundle := n.bundle([]string{"exit", "3"}, nil)
 		n.script(`for i in 1 2 3 4 5; do $0 run --bundle "$1" "$2$i" || test $? = 3; done`, bundle, prefix)
 	})
-	if late := a.metric("containerhook_late_answers_total"); late == 0 {
+	if late := a.metric("containerhook_deadline_exceeded_total"); late == 0 {
 		t.Error("nothing was late: the procfs did not hang")
 	}
 	release()

@@ -334,7 +334,7 @@ func (a *agent) checkUsers(want int) {
 
 const (
 	rootlessExecs = `containerhook_exec_events_total{result="rootless"}`
-	lateExecs     = `containerhook_exec_events_total{result="late"}`
+	lateExecs     = `containerhook_exec_events_total{result="timeout"}`
 )
 
 // reasons are the metrics of which one must count an attack; none where it is no failure.
@@ -511,7 +511,7 @@ func TestArgumentsThatChangeUnderOurEyesAreHarmless(t *testing.T) {
 		t.Errorf("%d objects were told of %d processes", objects, len(attackers))
 	}
 	results := map[string]float64{}
-	for _, result := range []string{"create", "other", "unread"} {
+	for _, result := range []string{"create", "ignored", "error"} {
 		if results[result] = a.metric(fmt.Sprintf("containerhook_exec_events_total{result=%q}", result)); results[result] == 0 {
 			t.Errorf("none counts as %q: the arguments did not change", result)
 		}
@@ -753,7 +753,7 @@ func TestAUserWhoseFilesHangDoesNotCrowdRootOut(t *testing.T) {
 			t.Errorf("the execs: %v: %s", err, lastOf(out))
 		}
 	})
-	late := a.metric("containerhook_late_answers_total")
+	late := a.metric("containerhook_deadline_exceeded_total")
 	if late == 0 {
 		t.Error("nothing was late: the files did not hang")
 	}
@@ -762,5 +762,5 @@ func TestAUserWhoseFilesHangDoesNotCrowdRootOut(t *testing.T) {
 		t.Errorf("meanwhile a container of root's was seen by %s", seenBy(&c))
 	}
 	t.Logf("%d creates of a user whose files hang: %v late, %v crowded; a container of root's was seen by the hook", count, late,
-		a.metric(`containerhook_exec_events_total{result="crowded"}`))
+		a.metric(`containerhook_exec_events_total{result="over_limit"}`))
 }
