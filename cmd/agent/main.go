@@ -63,6 +63,12 @@ func run() error {
 	if gate.IsWorker() {
 		return work(ctx, o)
 	}
+	if code, is, err := gate.First(); err != nil || is {
+		if err == nil && code != 0 {
+			err = &gate.ExitError{Code: code}
+		}
+		return err
+	}
 	g, err := gate.New(gate.Options{HostProc: filepath.Join(o.hostRoot, "proc"), Deadline: o.deadline, Rootless: o.rootless})
 	if err != nil {
 		return err

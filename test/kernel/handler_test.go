@@ -69,6 +69,8 @@ func runHandler(kind string) int {
 	run := runHandlerGate
 	if gate.IsWorker() {
 		run = runHandlerWorker
+	} else if code, is, err := gate.First(); is && err == nil {
+		return code
 	}
 	if err := run(ctx, kind); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -300,14 +300,14 @@ func TestHostileCreatesAreNotBelievedAndGiveNothingAway(t *testing.T) {
 				h.checkAttacks(a, rootless)
 			}
 			worker := a.worker()
-			before := memory(t, worker, "VmHWM:") // what is resident at one moment is the collector's
+			before := memory(t, worker, "status", "VmHWM:") // what is resident at one moment is the collector's
 			h.holdInFlood("hostile creates", func() {
 				for round := 0; round < rounds && !t.Failed(); round++ {
 					h.checkAttacks(a, rootless)
 				}
 			})
 			a.settled(h.node)
-			after := memory(t, worker, "VmHWM:")
+			after := memory(t, worker, "status", "VmHWM:")
 			objects := h.checkObjects(a, rootless)
 			a.checkHarmless()
 			if grown := after - before; grown > 16<<10 { // a round that keeps its config.jsons keeps 6 MiB of root's alone
@@ -708,7 +708,7 @@ func TestAUserWithLargeConfigsDoesNotFillTheMemory(t *testing.T) {
 		}
 	})
 	a.settled(h.node)
-	peak := memory(t, worker, "VmHWM:")
+	peak := memory(t, worker, "status", "VmHWM:")
 	if peak > 256<<10 {
 		t.Errorf("the agent had %d MiB resident", peak>>10)
 	}

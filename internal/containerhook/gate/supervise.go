@@ -33,7 +33,7 @@ const (
 // ExitError is that a worker could not begin, with an exit code by which it says that no other one will.
 type ExitError struct{ Code int }
 
-func (e *ExitError) Error() string { return fmt.Sprintf("the worker ended with %d", e.Code) }
+func (e *ExitError) Error() string { return fmt.Sprintf("ended with exit code %d", e.Code) }
 
 // Exit codes of a worker that no new one mends.
 const (
@@ -179,11 +179,7 @@ func (w *worker) run(files []uintptr, env []string, group int, started chan<- er
 			break
 		}
 	}
-	code := status.ExitStatus()
-	if status.Signaled() {
-		code = 128 + int(status.Signal())
-	}
-	w.code <- code
+	w.code <- exitCode(status)
 }
 
 // hookFD is the group's descriptor, -1 where there is none.
