@@ -196,7 +196,7 @@ func TestWhatRanBeforeTheAgentIsToldAsTheHookTellsIt(t *testing.T) {
 		n.must(c.runtime, "kill", c.id, "KILL") // it need not be ready for it
 		for _, a := range []*agent{hooked, listed} {
 			if end := a.wait(c.id, v1alpha1.StateStopped); end.Status.ExitCode == nil || *end.Status.ExitCode != 137 {
-				t.Errorf("%s: the exit code is %v", c.id, end.Status.ExitCode)
+				t.Errorf("%s: the exit code is %s", c.id, exitOf(end))
 			}
 			a.checkOnce(c.id)
 		}
@@ -268,7 +268,7 @@ func TestAContainerThatStartsAsTheAgentDoesIsToldOnce(t *testing.T) {
 			n.removeAll(born)
 			for _, b := range born {
 				if end := a.wait(b.id, v1alpha1.StateStopped); end.Status.ExitCode == nil || *end.Status.ExitCode != 137 {
-					t.Errorf("%s: told as %s with exit code %v", b.id, transitions(a.history(b.id)), end.Status.ExitCode)
+					t.Errorf("%s: told as %s with exit code %s", b.id, transitions(a.history(b.id)), exitOf(end))
 				}
 				a.checkOnce(b.id)
 			}
@@ -313,7 +313,7 @@ func TestTheListingFindsWhatTheHookCannotSee(t *testing.T) {
 		a.wait(id, v1alpha1.StateRunning)
 		n.must(unmarked, "kill", id, "KILL")
 		if end := a.wait(id, v1alpha1.StateStopped); end.Status.ExitCode == nil || *end.Status.ExitCode != 137 {
-			t.Errorf("%s: exit code %v", id, end.Status.ExitCode)
+			t.Errorf("%s: exit code %s", id, exitOf(end))
 		}
 		a.checkOnce(id)
 		if got := unseen(); got != float64(i+1) {

@@ -85,7 +85,7 @@ func TestContainersMadeAtOnceAreEachReportedOnceWithTheirExitCode(t *testing.T) 
 		case last.Status.ExitCode == nil || int(*last.Status.ExitCode) != w.code || last.Spec.Bundle != w.bundle ||
 			last.Spec.Runtime.Name != filepath.Base(w.runtime):
 			mismatched++
-			t.Errorf("%s: exit code %v in %s by %s, want %+v", id, last.Status.ExitCode, last.Spec.Bundle, last.Spec.Runtime.Name, w)
+			t.Errorf("%s: exit code %s in %s by %s, want %+v", id, exitOf(last), last.Spec.Bundle, last.Spec.Runtime.Name, w)
 		}
 	}
 	if missed := a.metric("containerhook_missed_containers_total"); missed != 0 {
