@@ -43,7 +43,7 @@ func (u usage) String() string {
 func (a *agent) usage() usage {
 	a.t.Helper()
 	gate, worker := a.gate(), a.worker()
-	u := usage{goroutines: int(a.metric("go_goroutines")), gate: a.process(gate), worker: a.process(worker), marks: a.kernelMarks()}
+	u := usage{goroutines: int(a.metric("go_goroutines")), gate: a.process(gate), worker: a.process(worker), marks: len(a.marks())}
 	u.descriptors, u.rss = u.gate.descriptors+u.worker.descriptors, u.gate.rss+u.worker.rss
 
 	for _, pid := range []int{gate, worker} { // each has both maps open
@@ -62,17 +62,6 @@ func (a *agent) usage() usage {
 		u.followed, u.memcgs = maps["followed"], maps["memcgs"]
 	}
 	return u
-}
-
-// kernelMarks counts the gate's, the heartbeat's included.
-func (a *agent) kernelMarks() (count int) {
-	a.t.Helper()
-	for line := range a.fdinfo(a.gate()) {
-		if strings.HasPrefix(line, "fanotify ino:") {
-			count++
-		}
-	}
-	return count
 }
 
 // fdinfo are the lines that the kernel has about a process's descriptors.
