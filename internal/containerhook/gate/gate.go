@@ -185,9 +185,10 @@ func (g *Gate) loop(ctx context.Context) error {
 	}
 
 	for ctx.Err() == nil {
-		fds := []unix.PollFd{{Fd: groupFD, Events: unix.POLLIN}, {Fd: int32(g.wake), Events: unix.POLLIN}, {Fd: -1, Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: groupFD, Events: unix.POLLIN}, {Fd: int32(g.wake), Events: unix.POLLIN},
+			{Fd: -1, Events: unix.POLLIN}, {Fd: -1}}
 		if g.peer != nil {
-			fds[2].Fd = int32(g.peer.fd)
+			fds[2].Fd, fds[3].Fd = int32(g.peer.fd), int32(g.peer.life)
 		}
 		if _, err := unix.Poll(fds, g.timeout()); err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("wait for events: %w", err)
@@ -196,6 +197,9 @@ func (g *Gate) loop(ctx context.Context) error {
 		// Answers first: they are what somebody waits for.
 		if fds[2].Revents != 0 {
 			g.receive()
+		}
+		if fds[3].Revents != 0 {
+			g.drop(g.peer)
 		}
 		g.expire(monotonic())
 		if fds[1].Revents != 0 {

@@ -84,7 +84,7 @@ func (n *fakeNode) connect() {
 	ends := socketpair(n.t)
 	n.worker = os.NewFile(uintptr(ends[1]), "worker")
 	n.t.Cleanup(func() { n.worker.Close() })
-	n.gate.peers <- &peer{fd: ends[0]}
+	n.gate.peers <- &peer{fd: ends[0], life: -1}
 	n.gate.wakeUp()
 	m := message{Kind: kindMark, Token: 1}
 	if err := unix.Sendmsg(ends[1], m.bytes(), unix.UnixRights(n.binary), nil, 0); err != nil {
@@ -230,7 +230,7 @@ func TestTheGateDecidesWhatNeedsNoFile(t *testing.T) {
 			n.gate.marks[file] = &mark{fd: -1, token: 3, stale: c.stale}
 		}
 		if c.connected {
-			n.gate.peer = &peer{fd: -1}
+			n.gate.peer = &peer{fd: -1, life: -1}
 		}
 		var m message
 		got, decided := n.gate.triage(fd, &m)
@@ -338,7 +338,7 @@ func TestAWorkerThatSaysNonsenseIsDropped(t *testing.T) {
 
 func TestUsersDoNotCrowdRootOut(t *testing.T) {
 	n := newFakeNode(t, Options{Rootless: true})
-	n.gate.peer = &peer{fd: -1}
+	n.gate.peer = &peer{fd: -1, life: -1}
 	fd := n.eventFD()
 	defer unix.Close(int(fd))
 	file, err := inodeOf(int(fd))

@@ -21,6 +21,7 @@ const (
 // peer is the gate's end of the connection to one worker. For the loop, but for fd.
 type peer struct {
 	fd     int   // SOCK_SEQPACKET, does not block
+	life   int   // a pipe that closes when the worker is killed, though it may not end
 	heard  int64 // CLOCK_MONOTONIC, ns: when the worker last said something
 	pinged int64
 	silent bool // it missed a deadline, and has said nothing since
@@ -72,7 +73,7 @@ func (g *Gate) drop(p *peer) {
 		}
 		g.release(id, NoWorker)
 	}
-	unix.Close(p.fd)
+	closeAll(p.fd, p.life)
 	g.peer = nil
 	select {
 	case g.hung <- p: // it may be alive, and must not be

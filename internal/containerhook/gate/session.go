@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -50,7 +51,10 @@ func Join(hostProc string) (*Session, error) {
 		return nil, fmt.Errorf("join the gate: %w", err)
 	}
 	s := &Session{Restarts: restarts, fd: 3, marks: map[uint32]chan unix.Errno{}}
-	next := 4 // after the standard three, and the socket
+	next := 5 // after the standard three, the socket and the pipe
+	if err := hold(4); err != nil {
+		return nil, fmt.Errorf("join the gate: %w", err)
+	}
 	if s.Stats, err = mapStats(task.File(next, "stats")); err != nil {
 		return nil, fmt.Errorf("join the gate: %w", err)
 	}
@@ -77,6 +81,24 @@ func Join(hostProc string) (*Session, error) {
 	}
 	s.HookErr, s.TracerErr = errorFrom(envHookErr), errorFrom(envTracerErr)
 	return s, nil
+}
+
+// hold has fd close as soon as this process is killed. A thread in uninterruptible sleep keeps the descriptors of a dead
+// process open, for all threads share one table; fd is in the table of one that always sleeps well.
+func hold(fd int) error {
+	held := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good
+		err := unix.Unshare(unix.CLONE_FILES)
+		if err == nil {
+			err = errors.Join(unix.CloseRange(0, uint(fd)-1, 0), unix.CloseRange(uint(fd)+1, ^uint(0), 0))
+		}
+		held <- err
+		select {}
+	}()
+	err := <-held
+	unix.Close(fd)
+	return err
 }
 
 func errorFrom(variable string) error {

@@ -23,9 +23,9 @@ const (
 	steadyAfter = time.Minute
 	// stopTimeout is how long a worker may take to end when it is asked to.
 	stopTimeout = 3 * time.Second
-	// reapTimeout is how long the end of a killed worker is waited for. One in uninterruptible sleep ends when the kernel
-	// lets it, and holds nothing of ours.
-	reapTimeout = time.Second
+	// reapTimeout is how long the end of a worker is waited for that is killed, or ends. One in uninterruptible sleep ends
+	// when the kernel lets it, and holds nothing of ours.
+	reapTimeout = 500 * time.Millisecond
 	// beginTimeout is how soon a worker has failed to begin, rather than crashed.
 	beginTimeout = 10 * time.Second
 )
@@ -94,11 +94,9 @@ func (g *Gate) await(ctx context.Context, w *worker) (code int, ended bool) {
 			if p != w.peer {
 				continue
 			}
-			// It may be ending by itself: its socket closes a moment before it can be reaped.
-			select {
-			case code := <-w.code:
+			// It may be ending by itself, and has a code to say why: its socket closes a moment before it can be reaped.
+			if code, ended := w.reap(); ended {
 				return code, true
-			case <-time.After(reapTimeout):
 			}
 			return w.kill()
 		case <-ctx.Done():
@@ -115,6 +113,10 @@ func (g *Gate) await(ctx context.Context, w *worker) (code int, ended bool) {
 
 func (w *worker) kill() (code int, ended bool) {
 	_ = unix.Kill(w.pid, unix.SIGKILL) // not reaped: the pid is its own
+	return w.reap()
+}
+
+func (w *worker) reap() (code int, ended bool) {
 	select {
 	case code := <-w.code:
 		return code, true
@@ -129,8 +131,13 @@ func (g *Gate) start(restarts int) (*worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the worker's socket: %w", err)
 	}
-	w := &worker{peer: &peer{fd: ends[0]}, code: make(chan int, 1)}
-	files := []uintptr{0, 1, 2, uintptr(ends[1]), g.page.Fd()}
+	var life [2]int
+	if err := unix.Pipe2(life[:], unix.O_CLOEXEC); err != nil {
+		closeAll(ends[:]...)
+		return nil, fmt.Errorf("make the worker's pipe: %w", err)
+	}
+	w := &worker{peer: &peer{fd: ends[0], life: life[0]}, code: make(chan int, 1)}
+	files := []uintptr{0, 1, 2, uintptr(ends[1]), uintptr(life[1]), g.page.Fd()}
 	present := ""
 	for _, fd := range g.programs.FDs() {
 		if fd < 0 {
@@ -145,9 +152,9 @@ func (g *Gate) start(restarts int) (*worker, error) {
 	started := make(chan error)
 	go w.run(files, env, g.hookFD(), started)
 	err = <-started
-	unix.Close(ends[1])
+	closeAll(ends[1], life[1])
 	if err != nil {
-		unix.Close(ends[0])
+		closeAll(ends[0], life[0])
 		return nil, fmt.Errorf("start the worker: %w", err)
 	}
 	g.peers <- w.peer
