@@ -24,9 +24,8 @@ type tracker struct {
 	out      []hook.Event
 	requests []instance // whose init is to be resolved; the answer is an input, resolved
 	// Counts for the caller of step, which resets them.
-	missed   int // containers that the hook should have seen, and the listing had to find
-	unparsed int // config.jsons that were read, and are none
-	ended    int // containers that are kept although they stopped
+	missed int // containers that the hook should have seen, and the listing had to find
+	ended  int // containers that are kept although they stopped
 }
 
 // instance is how a runtime knows a container: an ID in a state directory. Users cannot speak for each other's: what they

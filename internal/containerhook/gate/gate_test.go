@@ -72,7 +72,10 @@ func (n *fakeNode) run() {
 		cancel()
 		n.gate.wakeUp()
 		select {
-		case <-n.ended:
+		case err := <-n.ended:
+			if err != nil {
+				n.t.Errorf("the loop ended with %v", err)
+			}
 		case <-time.After(long):
 			n.t.Error("the loop does not end")
 		}
@@ -220,20 +223,18 @@ func TestTheGateDecidesWhatNeedsNoFile(t *testing.T) {
 	} {
 		n := newFakeNode(t, Options{Rootless: c.rootless})
 		n.task, n.err, n.child = c.task, c.err, c.child
-		fd := n.eventFD()
-		defer unix.Close(int(fd))
-		file, err := inodeOf(int(fd))
+		file, err := inodeOf(n.binary)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !c.noMark {
-			n.gate.marks[file] = &mark{fd: -1, token: 3, stale: c.stale}
+		if n.gate.marks[file] = (&mark{fd: -1, token: 3, stale: c.stale}); c.noMark {
+			delete(n.gate.marks, file)
 		}
 		if c.connected {
 			n.gate.peer = &peer{fd: -1, life: -1}
 		}
 		var m message
-		got, decided := n.gate.triage(fd, &m)
+		got, decided := n.gate.triage(int32(n.binary), &m)
 		if decided != c.decided || decided && got != c.want || !decided && m.Token != 3 {
 			t.Errorf("%s: %s, decided: %v, token %d; want %s, %v", name, got, decided, m.Token, c.want, c.decided)
 		}
@@ -339,13 +340,10 @@ func TestAWorkerThatSaysNonsenseIsDropped(t *testing.T) {
 func TestUsersDoNotCrowdRootOut(t *testing.T) {
 	n := newFakeNode(t, Options{Rootless: true})
 	n.gate.peer = &peer{fd: -1, life: -1}
-	fd := n.eventFD()
-	defer unix.Close(int(fd))
-	file, err := inodeOf(int(fd))
-	if err != nil {
-		t.Fatal(err)
+	fd := int32(n.binary)
+	for _, m := range n.gate.marks { // there is one
+		m.stale = false
 	}
-	n.gate.marks[file] = &mark{fd: -1, token: 1}
 	for range maxUsers {
 		n.gate.held.add(held{user: true})
 	}

@@ -63,7 +63,7 @@ func (g *Gate) supervise(ctx context.Context) error {
 		if lived > steadyAfter {
 			backoff = firstBackoff
 		}
-		log.Error(nil, "Worker crashed, starting another one: what it held was allowed", "exitCode", code, "reaped", ended,
+		log.Error(nil, "Worker crashed: what waited for it was allowed", "exitCode", code, "reaped", ended,
 			"lived", lived.Round(time.Millisecond).String(), "backoff", backoff.String())
 		g.stats.Restarts.Add(1)
 		select {

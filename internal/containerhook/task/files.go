@@ -60,10 +60,10 @@ func (p *Programs) FDs() [FDCount]int {
 	return fds
 }
 
-// FromFDs opens what FDs gave another process. It takes the descriptors over; close closes them, and ends Tracer.Run.
-func FromFDs(fds [FDCount]int, host Host, hostProc string) (p *Programs, close func() error, err error) {
+// FromFDs opens what FDs gave another process. It takes the descriptors over; release closes them, and ends Tracer.Run.
+func FromFDs(fds [FDCount]int, host Host, hostProc string) (p *Programs, release func() error, err error) {
 	var closers []func() error
-	close = func() error {
+	release = func() error {
 		var errs []error
 		for _, c := range closers {
 			errs = append(errs, c())
@@ -117,9 +117,9 @@ func FromFDs(fds [FDCount]int, host Host, hostProc string) (p *Programs, close f
 		p.Tracer = t
 	}
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("open the inherited programs: %w", err), close())
+		return nil, nil, errors.Join(fmt.Errorf("open the inherited programs: %w", err), release())
 	}
-	return p, close, nil
+	return p, release, nil
 }
 
 // File is a file for an inherited descriptor, nil for one that is not there.

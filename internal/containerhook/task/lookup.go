@@ -174,7 +174,7 @@ func (l *Lookup) ask(program *ebpf.Program, args ...uint64) (Task, error) {
 		return Task{}, fmt.Errorf("read the kernel's answer: %w", err)
 	}
 	if a.Nonce != nonce {
-		return Task{}, fmt.Errorf("read the kernel's answer: it is the one to question %#x, not %#x", a.Nonce, nonce)
+		return Task{}, fmt.Errorf("read the kernel's answer: it is the one to question %d, not %d", a.Nonce, nonce)
 	}
 
 	t := Task{LookupTask: a.Task, Argv: a.Argv, GlobalTID: a.GlobalTid, HostPIDNS: a.HostPidns}
