@@ -91,7 +91,7 @@ func newRuntimes(host *root, o Options, g marker, m *metrics, reads *reads) (*ru
 		r.wanted = append(slices.Clip(r.wanted), runtimeNames...)
 	}
 	var err error
-	if r.watch, err = newWatch(host); err != nil {
+	if r.watch, err = newWatch(host, reads); err != nil {
 		r.blind = true
 		m.unread("watch")
 	}
