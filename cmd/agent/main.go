@@ -69,7 +69,8 @@ func run() error {
 		}
 		return err
 	}
-	g, err := gate.New(gate.Options{HostProc: filepath.Join(o.hostRoot, "proc"), Deadline: o.deadline, Rootless: o.rootless})
+	g, err := gate.New(gate.Options{HostProc: filepath.Join(o.hostRoot, "proc"), Deadline: o.deadline, Rootless: o.rootless,
+		Files: []*os.File{listen(ctx, o.healthAddr), listen(ctx, o.metricsAddr)}})
 	if err != nil {
 		return err
 	}

@@ -73,10 +73,10 @@ func work(ctx context.Context, o *options) (err error) {
 	probes := http.NewServeMux()
 	probes.HandleFunc("/healthz", probe(h.Healthy))
 	probes.HandleFunc("/readyz", probe(h.Ready))
-	group.Go(func() error { return serve(ctx, o.healthAddr, probes) })
+	group.Go(func() error { return serve(ctx, session.Files[0], probes) })
 	scrapes := http.NewServeMux()
 	scrapes.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	group.Go(func() error { return serve(ctx, o.metricsAddr, scrapes) })
+	group.Go(func() error { return serve(ctx, session.Files[1], scrapes) })
 	return group.Wait()
 }
 
@@ -90,22 +90,39 @@ func probe(check func() error) http.HandlerFunc {
 	}
 }
 
-// serve serves handler at address until ctx ends; not at all for "0".
-func serve(ctx context.Context, address string, handler http.Handler) error {
+// listen opens a port, for each worker; nil for "0". A port of the gate's is there while one worker follows another.
+func listen(ctx context.Context, address string) *os.File {
 	if address == "0" {
 		return nil
 	}
 	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		// Two agents on one machine, or a port in use: no reason to leave the node unseen.
-		logr.FromContextOrDiscard(ctx).Error(err, "Not serving metrics or probes there", "address", address)
+	if err == nil {
+		defer listener.Close()
+		var file *os.File
+		if file, err = listener.(*net.TCPListener).File(); err == nil {
+			return file
+		}
+	}
+	// Two agents on one machine, or a port in use: no reason to leave the node unseen.
+	logr.FromContextOrDiscard(ctx).Error(err, "Not serving metrics or probes there", "address", address)
+	return nil
+}
+
+// serve serves handler at a port that listen has opened until ctx ends; not at all for nil.
+func serve(ctx context.Context, port *os.File, handler http.Handler) error {
+	if port == nil {
 		return nil
+	}
+	listener, err := net.FileListener(port)
+	port.Close()
+	if err != nil {
+		return fmt.Errorf("serve metrics or probes: %w", err)
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		IdleTimeout: 30 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	defer context.AfterFunc(ctx, func() { server.Close() })()
 	if err := server.Serve(newCrowdedListener(listener)); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve %s: %w", address, err)
+		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
 	}
 	return nil
 }

@@ -111,6 +111,14 @@ func (i *ill) check(what, fault string, reports bool) {
 	}
 	a.eventually("with the runtimes marked", func() error { return i.allMarked() })
 	i.hold(what+" on a file system that hangs", gateLives, func() { i.live(reports) })
+	if !reports {
+		a.eventually("writing its checkpoint", func() error {
+			if a.log("Writing checkpoint") == 0 {
+				return errors.New("it was not to be written")
+			}
+			return nil
+		})
+	}
 
 	worker := a.worker()
 	late, restarts := a.metric(lateExecs), a.log("Worker crashed")

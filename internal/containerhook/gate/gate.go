@@ -26,6 +26,9 @@ type Options struct {
 	Deadline time.Duration
 	// Rootless has execs of users asked about too, at most maxUsers at once.
 	Rootless bool
+	// Files are passed to each worker: what a next one could not open while one that cannot end has it, as a port. Each may
+	// be nil.
+	Files []*os.File
 }
 
 const (

@@ -29,6 +29,8 @@ type Session struct {
 	Stats *Stats
 	// HookErr is why nothing is held, TracerErr why nothing is followed; nil where it is.
 	HookErr, TracerErr error
+	// Files are those of Options, which this process may close.
+	Files []*os.File
 	// Restarts is how many workers of this gate there were before.
 	Restarts int
 
@@ -60,10 +62,19 @@ func Join(hostProc string) (*Session, error) {
 	}
 	var fds [task.FDCount]int
 	present := os.Getenv(envPresent)
-	for i := range fds {
-		if fds[i] = -1; i < len(present) && present[i] == '1' {
+	for i := range max(len(fds), len(present)) {
+		fd := -1
+		if i < len(present) && present[i] == '1' {
 			next++
-			fds[i] = next
+			fd = next
+		}
+		switch {
+		case i < len(fds):
+			fds[i] = fd
+		case fd >= 0:
+			s.Files = append(s.Files, os.NewFile(uintptr(fd), "inherited"))
+		default:
+			s.Files = append(s.Files, nil)
 		}
 	}
 	for fd := 3; fd <= next; fd++ {

@@ -139,7 +139,16 @@ func (g *Gate) start(restarts int) (*worker, error) {
 	w := &worker{peer: &peer{fd: ends[0], life: life[0]}, code: make(chan int, 1)}
 	files := []uintptr{0, 1, 2, uintptr(ends[1]), uintptr(life[1]), g.page.Fd()}
 	present := ""
-	for _, fd := range g.programs.FDs() {
+	programs := g.programs.FDs()
+	inherited := programs[:]
+	for _, f := range g.o.Files {
+		if f == nil {
+			inherited = append(inherited, -1)
+			continue
+		}
+		inherited = append(inherited, int(f.Fd()))
+	}
+	for _, fd := range inherited {
 		if fd < 0 {
 			present += "0"
 			continue
@@ -200,7 +209,7 @@ func (g *Gate) hookFD() int {
 // The worker's environment says who it is, and what the gate knows.
 const (
 	envRestarts  = "CONTAINERHOOK_WORKER"       // how many workers there were before; set in workers only
-	envPresent   = "CONTAINERHOOK_PROGRAMS"     // which of task.FDs are inherited, a digit each
+	envPresent   = "CONTAINERHOOK_PROGRAMS"     // which of task.FDs and Options.Files are inherited, a digit each
 	envHost      = "CONTAINERHOOK_HOST"         // task.Host
 	envHookErr   = "CONTAINERHOOK_HOOK_ERROR"   // why nothing is held
 	envTracerErr = "CONTAINERHOOK_TRACER_ERROR" // why nothing is followed
