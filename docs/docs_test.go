@@ -38,7 +38,7 @@ func TestTroubleshootingHasEveryMessage(t *testing.T) {
 
 // The twin: a message of each kind is found, or the test above could not fail.
 func TestMessagesAreFound(t *testing.T) {
-	for _, message := range append([]string{"Worker crashed: whatever it held was allowed by the kernel",
+	for _, message := range append([]string{"Worker crashed: what waited for it was allowed",
 		"unexpected argument %q", "the runtime's state could not be read at start", "open a fanotify group: %w"}, untold...) {
 		if !slices.Contains(messages(t), message) {
 			t.Errorf("%q was not found", message)
@@ -80,14 +80,18 @@ func TestArchitectureNamesEveryFileOfTheHook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := regexp.MustCompile("(?m)^\\| `(\\w+\\.go)` \\|").FindAllStringSubmatch(string(page), -1)
+	rows := regexp.MustCompile("(?m)^\\| `([\\w/]+\\.go)` \\|").FindAllStringSubmatch(string(page), -1)
 	var named, there []string
 	for _, row := range rows {
 		named = append(named, row[1])
 	}
 	walk(t, "../internal/containerhook", ".go", func(path string) {
 		if !strings.HasSuffix(path, "_test.go") {
-			there = append(there, filepath.Base(path))
+			name, err := filepath.Rel("../internal/containerhook", path)
+			if err != nil {
+				t.Error(err)
+			}
+			there = append(there, name)
 		}
 	})
 	slices.Sort(named)
@@ -106,13 +110,12 @@ var untold = []string{
 	// Of command: it is no container.
 	"not a container command", "container ID not valid", "%w: %.80q",
 	// Of the listing: what cannot be read is counted, and what can be is told.
-	"not a pid", "stat root: %w", "too many entries", "list containers: %w", "match %q: %w", "no init process recorded",
+	"stat root: %w", "too many entries", "list containers: %w", "match %q: %w", "no init process recorded",
 	"a user's state names a process that is not that user's, or rootless ones are not asked for",
 	// Of gate: a listing is made.
 	"the kernel's event queue overflowed",
 	// Of New: cmd has checked the flags.
-	"containerhook: HostRoot must be absolute, Handler and Metrics must be set",
-	"containerhook: Deadline must be under %v, ListEvery positive",
+	"containerhook: HostRoot must be absolute, Session and Metrics must be set", "containerhook: ListEvery must be positive",
 }
 
 // messages are what the agent says by itself: its log lines, the errors that cmd and the hook make, and what the hook has

@@ -91,7 +91,10 @@ const (
 	// ReasonListed means Ready: the node's containers were listed.
 	ReasonListed = "Listed"
 	// ReasonNotListed means not Ready: the node's containers have not been listed yet.
-	ReasonNotListed = "NotListed"
+	ReasonNotListed       = "NotListed"
+	// ReasonFileSystemHangs means not Ready: a file system does not answer, and what is there is not known. The message
+	// names the paths.
+	ReasonFileSystemHangs = "FileSystemHangs"
 	// ReasonHeld means Hooked: runtimes are held at their execs.
 	ReasonHeld = "Held"
 	// ReasonNoRuntime means Hooked, but no runtime was found yet.

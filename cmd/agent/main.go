@@ -8,19 +8,20 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
 
-	"github.com/containerhook/containerhook/internal/supervisor"
+	"github.com/containerhook/containerhook/internal/containerhook/gate"
 )
 
 // Exit codes; docs/troubleshooting.md tells them to users.
 const (
 	exitFailed       = 1 // and what a crash gives: the worker is started again
-	exitUsage        = 2
-	exitNotPermitted = 3
+	exitUsage        = gate.ExitUsage
+	exitNotPermitted = gate.ExitNotPermitted
 )
 
 // errNotPermitted is the one thing that no other attempt mends.
@@ -33,6 +34,9 @@ func main() {
 		return
 	case errors.Is(err, pflag.ErrHelp):
 		return
+	}
+	if exit := (*gate.ExitError)(nil); errors.As(err, &exit) {
+		os.Exit(exit.Code) // the worker has said why
 	}
 	fmt.Fprintln(os.Stderr, "agent:", err)
 	switch {
@@ -56,11 +60,21 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	ctx = logr.NewContext(ctx, newLogger(o.verbosity))
-	restarts, hookOff, isWorker := supervisor.Worker()
-	if !isWorker {
-		return supervisor.Run(ctx)
+	if gate.IsWorker() {
+		return work(ctx, o)
 	}
-	return work(ctx, o, restarts, hookOff)
+	if code, is, err := gate.First(); err != nil || is {
+		if err == nil && code != 0 {
+			err = &gate.ExitError{Code: code}
+		}
+		return err
+	}
+	g, err := gate.New(gate.Options{HostProc: filepath.Join(o.hostRoot, "proc"), Deadline: o.deadline, Rootless: o.rootless,
+		Files: []*os.File{listen(ctx, o.healthAddr), listen(ctx, o.metricsAddr)}})
+	if err != nil {
+		return err
+	}
+	return g.Run(ctx)
 }
 
 // newLogger writes one line an entry to standard error: standard output is for containers.

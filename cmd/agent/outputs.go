@@ -59,16 +59,20 @@ func toAPI(ctx context.Context, o *options, set *desired.Set, bootID string, sta
 	if err != nil {
 		return nil, err
 	}
-	checkpoint, err := desired.NewCheckpoint(set, o.stateDir)
-	if err != nil {
-		return nil, err
-	}
+	checkpoint := desired.NewCheckpoint(set, o.stateDir)
 	known, err := checkpoint.Load()
 	if err != nil {
-		logr.FromContextOrDiscard(ctx).Error(err, "Beginning without it: how containers ended in between is not known")
+		logr.FromContextOrDiscard(ctx).Error(err, "Ignoring unreadable checkpoint: how containers ended in between is not known")
+	}
+	withCheckpoint := func() hook.Status {
+		s := status()
+		if path := checkpoint.Hanging(); path != "" {
+			s.Hanging = append(s.Hanging, path)
+		}
+		return s
 	}
 	writer, err := agent.NewWriter(set, agent.WriterOptions{Config: config, NodeName: o.nodeName, Version: version,
-		BootID: bootID, KnownSince: checkpoint.KnownSince(), Save: checkpoint.Save, Status: status, Metrics: registry})
+		BootID: bootID, KnownSince: checkpoint.KnownSince(), Save: checkpoint.Save, Status: withCheckpoint, Metrics: registry})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -35,6 +36,10 @@ func agentStatus(o *WriterOptions, c desired.Counts, suspended bool, before []me
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonListed}
 	if h.NotReady != nil {
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.ReasonNotListed, object.Clean(h.NotReady.Error(), object.MaxText)
+	}
+	if len(h.Hanging) > 0 {
+		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonFileSystemHangs
+		ready.Message = object.Clean("no answer from: "+strings.Join(h.Hanging, ", "), object.MaxText)
 	}
 	hooked := metav1.Condition{Type: v1alpha1.ConditionHooked, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonHeld}
 	switch {

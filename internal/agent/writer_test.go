@@ -377,10 +377,7 @@ func TestTheNextAgentWritesNothingTwice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dir, api, set := t.TempDir(), newFakeAPI(), newSet()
-				checkpoint, err := desired.NewCheckpoint(set, dir)
-				if err != nil {
-					t.Fatal(err)
-				}
+				checkpoint := desired.NewCheckpoint(set, dir)
 				w := write(t, set, api)
 				live, dead := w.tell("live Running start=1"), w.tell("dead Stopped exit=3 finish=2")
 				after(time.Second)
@@ -394,10 +391,7 @@ func TestTheNextAgentWritesNothingTwice(t *testing.T) {
 					dir = filepath.Join(dir, "another")
 				}
 				next := newSet()
-				checkpoint, err = desired.NewCheckpoint(next, dir)
-				if err != nil {
-					t.Fatal(err)
-				}
+				checkpoint = desired.NewCheckpoint(next, dir)
 				known, err := checkpoint.Load()
 				if err != nil || len(known) != map[bool]int{false: 2, true: 0}[lose] {
 					t.Fatalf("%d containers are known, %v", len(known), err)

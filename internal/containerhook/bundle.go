@@ -8,7 +8,6 @@ import (
 	"os"
 	"path"
 	"strconv"
-	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -19,14 +18,9 @@ const (
 	maxConfig = 4 << 20
 	// maxCommas bounds how many values a config.json may list. 4 MiB of "{}," as mounts would be 170 MB in memory.
 	maxCommas = 100_000
-	// maxPIDFile is more than the digits of any pid.
-	maxPIDFile = 32
 )
 
-var (
-	errNotJSON = errors.New("not valid JSON")
-	errNotPID  = errors.New("not a pid")
-)
+var errNotJSON = errors.New("not valid JSON")
 
 // caller is the file system as a held task sees it: its root, which may be a chroot in another mount namespace, and its
 // working directory. It is of use only while the task is held. Not safe for use after Close, else as root.
@@ -86,9 +80,9 @@ func (c *caller) dir(name string) (string, error) {
 	return located, nil
 }
 
-// readConfig reads what a create, run or restore is about to make. The bundle is absolute in the caller's root; it is
-// returned with an error too, unless the error is that of finding it.
-func (c *caller) readConfig(cmd command) (raw []byte, bundle string, err error) {
+// openConfig opens the config.json of what a create, run or restore is about to make. The bundle is absolute in the
+// caller's root; it is returned with an error too, unless the error is that of finding it.
+func (c *caller) openConfig(cmd command) (config *os.File, bundle string, err error) {
 	bundle, err = c.dir(cmd.bundle)
 	if err != nil {
 		return nil, bundle, err
@@ -99,8 +93,8 @@ func (c *caller) readConfig(cmd command) (raw []byte, bundle string, err error) 
 			return nil, bundle, err
 		}
 	}
-	raw, err = c.root.readOwned(name, maxConfig, c.uid)
-	return raw, bundle, err
+	config, err = c.root.open(name)
+	return config, bundle, err
 }
 
 // parseConfig reads a config.json as runc does: one JSON value, unknown names and what follows it ignored. Where a
@@ -135,25 +129,4 @@ func jsonError(err error) error {
 	default: // it ends too early
 		return errNotJSON
 	}
-}
-
-// readPIDFile reads a pid as runtimes write it, of the PID namespace that the runtime is in.
-func readPIDFile(r *root, name string) (int32, error) {
-	raw, err := r.read(name, maxPIDFile)
-	if err != nil {
-		return 0, err
-	}
-	pid, err := parsePID(raw)
-	if err != nil {
-		return 0, pathError("read pid file", name, err)
-	}
-	return pid, nil
-}
-
-func parsePID(raw []byte) (int32, error) {
-	pid, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 31)
-	if err != nil || pid == 0 {
-		return 0, errNotPID
-	}
-	return int32(pid), nil
 }

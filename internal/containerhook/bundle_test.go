@@ -2,7 +2,6 @@ package containerhook
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -294,34 +293,6 @@ func TestParseConfigRejectsWhatIsNoConfig(t *testing.T) {
 	}
 }
 
-func TestReadPIDFile(t *testing.T) {
-	dir := t.TempDir()
-	makeTree(t, dir, map[string]string{
-		"runc": "24049", "echo": "24049\n", "max": "2147483647", "empty": "", "zero": "0", "minus": "-1", "plus": "+1",
-		"large": "2147483648", "hex": "0x10", "grouped": "1_0", "two": "1 2", "NUL": "1\x002", "words": "secret",
-		"long": strings.Repeat("1", maxPIDFile+1), "padded": "1" + strings.Repeat(" ", maxPIDFile), "fifo": "|", "dir": "/",
-	})
-	r := openTestRoot(t, dir)
-	for name, want := range map[string]int32{"runc": 24049, "echo": 24049, "max": 1<<31 - 1} {
-		if got, err := readPIDFile(r, name); err != nil || got != want {
-			t.Errorf("readPIDFile(%q) = %d, %v; want %d", name, got, err, want)
-		}
-	}
-	for name, want := range map[string]error{
-		"empty": errNotPID, "zero": errNotPID, "minus": errNotPID, "plus": errNotPID, "large": errNotPID, "hex": errNotPID,
-		"grouped": errNotPID, "two": errNotPID, "NUL": errNotPID, "words": errNotPID, "long": errTooLarge,
-		"padded": errTooLarge, "fifo": errNotRegular, "dir": errNotRegular, "none": fs.ErrNotExist,
-	} {
-		got, err := readPIDFile(r, name)
-		if got != 0 || !errors.Is(err, want) {
-			t.Errorf("readPIDFile(%q) = %d, %v; want %v", name, got, err, want)
-		}
-		if err != nil && strings.Contains(err.Error(), "secret") {
-			t.Errorf("the error %q quotes the file", err)
-		}
-	}
-}
-
 func addFiles(f *testing.F, pattern string) {
 	f.Helper()
 	names, err := filepath.Glob(pattern)
@@ -349,17 +320,13 @@ func FuzzParseConfig(f *testing.F) {
 	})
 }
 
-func FuzzParsePIDFile(f *testing.F) {
-	for _, raw := range []string{"1", "24049\n", " 7 ", "0", "-1", "2147483648", "", "1\x00"} {
-		f.Add([]byte(raw))
+// readConfig opens what cmd names, and reads it.
+func (c *caller) readConfig(cmd command) (raw []byte, bundle string, err error) {
+	config, bundle, err := c.openConfig(cmd)
+	if err != nil {
+		return nil, bundle, err
 	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		pid, err := parsePID(raw)
-		if (pid > 0) != (err == nil) {
-			t.Fatalf("parsePID(%q) = %d, %v", raw, pid, err)
-		}
-		if err == nil && strings.TrimLeft(strings.TrimSpace(string(raw)), "0") != fmt.Sprint(pid) {
-			t.Fatalf("parsePID(%q) = %d", raw, pid)
-		}
-	})
+	defer config.Close()
+	raw, err = readOwnedFile(config, maxConfig, c.uid)
+	return raw, bundle, err
 }

@@ -29,7 +29,6 @@ type command struct {
 	root    string // --root; empty for the runtime's default
 	bundle  string // --bundle; empty for the cwd
 	config  string // crun's --config; empty for config.json in the bundle
-	pidFile string // --pid-file; empty where none is written
 	detach  bool   // --detach: the runtime does not wait for the container
 	name    string // conmon's --name, where it is a plain one
 	runtime string // conmon's --runtime: the binary that it is about to start
@@ -105,7 +104,6 @@ func parseRuntime(words []string) (c command, ok bool) {
 	// options that are not known here, and every caller puts the ID last.
 	c.id = operands[len(operands)-1]
 	c.root, c.bundle, c.config = globals.last("root"), local.last("bundle"), local.last("config")
-	c.pidFile = local.last("pid-file")
 	c.detach, _ = strconv.ParseBool(local.last("detach"))
 	return c, true
 }
@@ -138,7 +136,7 @@ func parseConmon(words []string) (c command, ok bool) {
 	toRuntime, _ := globalOptions.scan(own["runtime-arg"])
 	c.verb, c.id = verbNamed, own.last("cid")
 	c.root, c.bundle = toRuntime.last("root"), own.last("bundle")
-	c.pidFile, c.runtime = own.last("container-pidfile"), own.last("runtime")
+	c.runtime = own.last("runtime")
 	if name := own.last("name"); validID(name) { // as those of podman and CRI-O are
 		c.name = name
 	}
@@ -151,7 +149,7 @@ func isCommand(word string) bool {
 
 // clone frees c from the buffer that the whole argv may have been read into.
 func (c command) clone() command {
-	for _, s := range []*string{&c.id, &c.root, &c.bundle, &c.config, &c.pidFile, &c.name, &c.runtime} {
+	for _, s := range []*string{&c.id, &c.root, &c.bundle, &c.config, &c.name, &c.runtime} {
 		*s = strings.Clone(*s)
 	}
 	c.verb = verb(strings.Clone(string(c.verb)))

@@ -22,15 +22,15 @@ func TestParseCommandReadsEveryFormOfARuntime(t *testing.T) {
 		"create as containerd's shim says it": {
 			words("runc --root /run/containerd/runc/k8s.io --log /b/log.json --log-format json create " +
 				"--bundle /b --pid-file /b/init.pid c1"),
-			command{verb: verbCreate, id: "c1", root: "/run/containerd/runc/k8s.io", bundle: "/b", pidFile: "/b/init.pid"},
+			command{verb: verbCreate, id: "c1", root: "/run/containerd/runc/k8s.io", bundle: "/b"},
 		},
 		"create as conmon says it": {
 			words("/usr/bin/crun --systemd-cgroup --root=/run/crun create --bundle /b --pid-file /p c1"),
-			command{verb: verbCreate, id: "c1", root: "/run/crun", bundle: "/b", pidFile: "/p"},
+			command{verb: verbCreate, id: "c1", root: "/run/crun", bundle: "/b"},
 		},
 		"restore as conmon says it": {
 			words("runc restore --bundle /b --pid-file /p --detach --image-path /i --work-path /w --tcp-established c1"),
-			command{verb: verbRestore, id: "c1", bundle: "/b", pidFile: "/p", detach: true},
+			command{verb: verbRestore, id: "c1", bundle: "/b", detach: true},
 		},
 		"restore with every option that has a value": {
 			words("runc restore --manage-cgroups-mode soft --empty-ns network --lsm-profile apparmor:x " +
@@ -64,7 +64,7 @@ func TestParseCommandReadsEveryFormOfARuntime(t *testing.T) {
 		},
 		"one dash for long names": {
 			words("runc -root /r -log=/l create -bundle /b -pid-file=/p c1"),
-			command{verb: verbCreate, id: "c1", root: "/r", bundle: "/b", pidFile: "/p"},
+			command{verb: verbCreate, id: "c1", root: "/r", bundle: "/b"},
 		},
 		"getopt's attached value": {words("crun run -b/b c1"), command{verb: verbRun, id: "c1", bundle: "/b"}},
 		"getopt's bundled letters": {
@@ -132,7 +132,7 @@ func TestParseCommandReadsEveryFormOfARuntime(t *testing.T) {
 		},
 		"youki's letters": {
 			words("youki -l /l -r /r create -c s -p /p -b /b c1"),
-			command{verb: verbCreate, id: "c1", root: "/r", pidFile: "/p", bundle: "/b"},
+			command{verb: verbCreate, id: "c1", root: "/r", bundle: "/b"},
 		},
 		"unknown global switches": {
 			words("runsc --root=/r --strace -TESTONLY create c1"), command{verb: verbCreate, id: "c1", root: "/r"},
@@ -191,7 +191,7 @@ const (
 )
 
 func TestParseCommandReadsConmon(t *testing.T) {
-	want := command{verb: verbNamed, id: "c1", name: "web", bundle: "/b", pidFile: "/p", runtime: "/usr/bin/runc"}
+	want := command{verb: verbNamed, id: "c1", name: "web", bundle: "/b", runtime: "/usr/bin/runc"}
 	with := func(change func(*command)) command {
 		c := want
 		change(&c)
@@ -202,7 +202,7 @@ func TestParseCommandReadsConmon(t *testing.T) {
 		want command
 	}{
 		"podman's": {
-			words(podmanConmon), with(func(c *command) { c.runtime, c.pidFile = "/usr/bin/crun", "/b/pidfile" }),
+			words(podmanConmon), with(func(c *command) { c.runtime = "/usr/bin/crun" }),
 		},
 		"CRI-O's": {
 			words(crioConmon), with(func(c *command) { c.root, c.name = "/run/runc", "k8s_web_web-0_default_uid_0" }),

@@ -1,27 +1,29 @@
 // Package containerhook turns what the kernel of one node does into hook.Events: a container's runtime is held in execve,
 // what it was asked for is read, and its init is followed to its end. It knows no Kubernetes.
 //
-// The way of one container that is created and started, and the file of each step:
+// The way of one container that is created and started, and the file of each step; gate/ is another process:
 //
 //	runtime            kernel                     containerhook
-//	execve create ──► fanotify holds it ────────► gate.go       one event a read, a deadline for each
-//	    │                                          who.go        which task waits (bpf/who.bpf.c)
-//	    │                                          argv.go       its arguments (bpf/argv.bpf.c)
-//	    │                                          command.go    what they ask for
-//	    │                                          bundle.go     config.json, as the runtime sees it (hostfs.go)
-//	    │                                          life.go       its children are followed from here on
-//	    ◄───────────── allowed ◄───────────────── gate.go
-//	fork, …, init ───► tracepoints ─────────────► life.go       fork, exec, exit (bpf/life.bpf.c)   ─► Creating
-//	exit 0 ──────────► tracepoints ─────────────► life.go                                           ─► Created
-//	execve start ────► fanotify holds it ────────► state.go      the init, as the runtime names it
-//	    │                                          who.go        and as the kernel describes it
-//	    │                                          the Handler returns                              ─► Created
-//	    ◄───────────── allowed ◄───────────────── gate.go
-//	init: execve ────► tracepoints ─────────────► life.go                                           ─► Running
-//	init: exit ──────► tracepoints ─────────────► life.go                                           ─► Stopped
+//	execve create ──► fanotify holds it ────────► gate/gate.go     one event a read, a deadline for each
+//	    │                                          task/lookup.go   which task waits (bpf/lookup.bpf.c)
+//	    │                                          inspector.go     in the worker, from here on
+//	    │                                          task/argv.go     its arguments (bpf/argv.bpf.c)
+//	    │                                          command.go       what they ask for
+//	    │                                          task/tracer.go   its children are followed from here on
+//	    │                                          bundle.go        config.json is opened, as the runtime sees it (hostfs.go)
+//	    ◄───────────── allowed ◄───────────────── gate/gate.go
+//	    │                                          bundle.go        config.json is read
+//	fork, …, init ───► tracepoints ─────────────► task/tracer.go   fork, exec, exit (bpf/trace.bpf.c)  ─► Creating
+//	exit 0 ──────────► tracepoints ─────────────► task/tracer.go                                       ─► Created
+//	execve start ────► fanotify holds it ────────► state.go         the init, as the runtime names it
+//	    │                                          task/lookup.go   and as the kernel describes it
+//	    │                                          the handler returns                                  ─► Created
+//	    ◄───────────── allowed ◄───────────────── gate/gate.go
+//	init: execve ────► tracepoints ─────────────► task/tracer.go                                       ─► Running
+//	init: exit ──────► tracepoints ─────────────► task/tracer.go                                       ─► Stopped
 //
-// inspect.go leads through the first half. Everything ends as an input of tracker.go, the only state: one goroutine, no
-// clock, no I/O. runtimes.go keeps the marks on the runtimes' binaries. inventory.go lists what the runtimes keep on disk
-// (listing.go): at first, now and then, and whenever something may have been missed. heartbeat.go proves that the gate
-// answers, and has the kernel end the process when it does not. hook.go puts them together.
+// inspector.go leads through the first half. Everything ends as an input of tracker.go, the only state: one goroutine, no
+// clock, no I/O; what is to be read for it, it requests. runtimes.go keeps the marks on the runtimes' binaries.
+// inventory.go lists what the runtimes keep on disk (listing.go): at first, now and then, and whenever something may have
+// been missed. reads.go bounds what a file system that hangs can keep. hook.go puts them together.
 package containerhook

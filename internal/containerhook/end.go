@@ -81,26 +81,30 @@ func (t *tracker) runtimeEnded(c *container, at time.Time, code *int32) {
 	case c.Init.PID != 0 && c.verb != verbRestore:
 		t.prepared(c) // run -d does not wait for its init's exec either, and is mostly done before it
 	default: // it was not seen, or not yet as it is now
-		if p, ok := t.orphan(c); ok && (c.Init.PID == 0 || identityOf(c.Init) == identityOf(p)) {
-			t.setInit(c, p, at)
+		if before := t.resolving[c.instance()]; before != nil {
+			t.runtimeResolved(before, resolved{at: at}) // its ID was given to another one meanwhile
 		}
-		if c.Init.PID != 0 {
-			t.made(c, at)
-			return
-		}
-		c.Problem = "its init was not seen, and the runtime's state does not name it any more"
-		t.finish(c, at, nil, hook.ExitUnseen)
+		t.resolving[c.instance()] = c
+		t.request(c)
 	}
 }
 
-// made: the runtime is done, and c is there, though no exec of its init was or will be seen.
-func (t *tracker) made(c *container, at time.Time) {
-	if c.verb == verbCreate {
+// runtimeResolved: the runtime of c is done, and its state on disk has been read. No exec of its init was seen.
+func (t *tracker) runtimeResolved(c *container, in resolved) {
+	switch {
+	case c.State == hook.Stopped || c.begun():
+	case c.Init.PID == 0:
+		c.Problem = "its init was not seen, and the runtime's state does not name it any more"
+		t.finish(c, in.at, nil, hook.ExitUnseen)
+	case c.verb == verbCreate && (in.waiting || in.init.PID == 0):
 		t.prepared(c)
-		return
+	case c.verb == verbCreate: // it was started while its state was read
+		t.prepared(c)
+		fallthrough
+	default:
+		c.State, c.StartTime = hook.Running, in.at
+		t.tell(c)
 	}
-	c.State, c.StartTime = hook.Running, at
-	t.tell(c)
 }
 
 // prepared: c is there, and its process has yet to begin.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -93,6 +94,32 @@ func (r *root) open(path string) (*os.File, error) {
 	return reopen(found, path)
 }
 
+// unansweringFileSystems are those whose answers come from another process or machine, and so may never come: a file there
+// is not marked, for each event and each mark asks its file system in the gate (fs/notify/fanotify/fanotify_user.c,
+// create_fd and fanotify_find_path).
+var unansweringFileSystems = []int64{unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC,
+	unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.V9FS_MAGIC, unix.CEPH_SUPER_MAGIC, unix.AFS_SUPER_MAGIC,
+	unix.AFS_FS_MAGIC, unix.CODA_SUPER_MAGIC}
+
+var errUnanswering = errors.New("on a file system that may never answer (FUSE, NFS, …)")
+
+// openAnswering is open for files on file systems that always answer.
+func (r *root) openAnswering(path string) (*os.File, error) {
+	f, err := r.open(path)
+	if err != nil {
+		return nil, err
+	}
+	var fs unix.Statfs_t
+	if err = unix.Fstatfs(int(f.Fd()), &fs); err == nil && slices.Contains(unansweringFileSystems, int64(fs.Type)) {
+		err = errUnanswering
+	}
+	if err != nil {
+		f.Close()
+		return nil, pathError("open", path, err)
+	}
+	return f, nil
+}
+
 // openDir opens a directory to list it.
 func (r *root) openDir(path string) (*os.File, error) {
 	found, err := r.lookup(path, unix.O_DIRECTORY)
@@ -129,15 +156,20 @@ func (r *root) readOwned(path string, limit int64, uid uint32) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return readOwnedFile(f, limit, uid)
+}
+
+// readOwnedFile is readOwned of a file that open has opened.
+func readOwnedFile(f *os.File, limit int64, uid uint32) ([]byte, error) {
 	var stat unix.Stat_t
-	if err = unix.Fstat(int(f.Fd()), &stat); err != nil {
-		return nil, pathError("stat", path, err)
+	if err := unix.Fstat(int(f.Fd()), &stat); err != nil {
+		return nil, fmt.Errorf("stat %s: %w", f.Name(), err)
 	}
 	switch {
 	case uid != 0 && stat.Uid != uid:
-		return nil, pathError("read", path, errForeign)
+		return nil, fmt.Errorf("read %s: %w", f.Name(), errForeign)
 	case stat.Size > limit:
-		return nil, pathError("read", path, errTooLarge)
+		return nil, fmt.Errorf("read %s: %w", f.Name(), errTooLarge)
 	}
 	// What the file holds by its own account is read. So the kernel's files, which call themselves regular and empty,
 	// are not touched: reading kmsg or trace_pipe takes from others, and may block.

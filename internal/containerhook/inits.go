@@ -9,70 +9,73 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/containerhook/containerhook/bpf"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/containerhook/task"
 )
 
-// adopt is the tracker's way to the init of a container in the host's PID namespace.
-func (h *Hook) adopt(of instance) (hook.Process, bool) {
-	state, err := readState(h.host, of.root, of.id)
-	if err != nil || state.uid != of.uid {
-		return hook.Process{}, false
+// resolve answers the tracker's request for an init: as the runtime's state names it, and the kernel describes it. From
+// then on its end is reported.
+func (h *Hook) resolve(of instance) resolved {
+	in := resolved{of: of}
+	state, err := within(h.reads, of.root+"/"+of.id, func() (runtimeState, error) { return readState(h.host, of.root, of.id) }, nil)
+	if err == nil && state.uid == of.uid {
+		var t task.Task
+		if t, err = h.identify(state); err == nil && h.believe(state) == nil && h.follow(t, state.waiting) == nil {
+			in.init, in.waiting = t.Process(), state.waiting
+		}
 	}
-	t, err := h.identify(state)
-	if err != nil || h.believe(state) != nil {
-		return hook.Process{}, false
-	}
-	return t.process(), h.follow(t, state.waiting) == nil
+	in.at = time.Now()
+	return in
 }
 
 // follow has the end of an init reported, and its exec where it waits for start. An error says that it has ended.
-func (h *Hook) follow(t task, waiting bool) error {
-	if h.life == nil {
+func (h *Hook) follow(t task.Task, waiting bool) error {
+	if h.programs.Tracer == nil {
 		return nil // the sweep will find it dead
 	}
-	if err := h.life.followInit(&t, waiting); err != nil {
+	if err := h.programs.Tracer.FollowInit(&t, waiting); err != nil {
 		h.metrics.unread("follow")
 		return nil
 	}
-	again, err := h.who.ownerOf(h.hostProc, int32(t.Tgid))
+	again, err := h.programs.Lookup.OfPID(h.hostProc, int32(t.Tgid))
 	if err == nil && again.StartBoottime != t.StartBoottime {
-		err = errTaskGone
+		err = task.ErrGone
 	}
 	return err
 }
 
 // identify looks at the process that a runtime's state names.
-func (h *Hook) identify(state runtimeState) (task, error) {
+func (h *Hook) identify(state runtimeState) (task.Task, error) {
 	t, err := h.look(state.pid)
 	if err != nil {
-		return task{}, fmt.Errorf("look at pid %d: %w", state.pid, err)
+		return task.Task{}, fmt.Errorf("look at pid %d: %w", state.pid, err)
 	}
-	if ticks := t.process().StartTicks; state.startTicks != 0 && state.startTicks != ticks {
-		return task{}, fmt.Errorf("pid %d began at tick %d, not %d: %w", state.pid, ticks, state.startTicks, errTaskGone)
+	if ticks := t.Process().StartTicks; state.startTicks != 0 && state.startTicks != ticks {
+		return task.Task{}, fmt.Errorf("pid %d began at tick %d, not %d: %w", state.pid, ticks, state.startTicks, task.ErrGone)
 	}
 	return t, nil
 }
 
 // look asks the kernel about a pid of the host; without BPF, its procfs, which tells less.
-func (h *Hook) look(pid int32) (task, error) {
-	if h.who != nil {
-		return h.who.ownerOf(h.hostProc, pid)
+func (h *Hook) look(pid int32) (task.Task, error) {
+	if h.programs.Lookup != nil {
+		return h.programs.Lookup.OfPID(h.hostProc, pid)
 	}
 	stat, err := os.ReadFile(filepath.Join(h.hostProc, strconv.Itoa(int(pid)), "stat"))
 	if err != nil {
-		return task{}, err
+		return task.Task{}, err
 	}
 	// "pid (comm) state …": comm may hold anything, blanks and brackets too. Field 22 is the start, in ticks.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 20 || fields[0] == "Z" {
-		return task{}, errTaskGone
+		return task.Task{}, task.ErrGone
 	}
 	ticks, err := strconv.ParseUint(fields[19], 10, 64)
-	return task{WhoTask: bpf.WhoTask{Tgid: uint32(pid), StartBoottime: ticks * (1e9 / userHZ)}}, err
+	return task.Task{LookupTask: bpf.LookupTask{Tgid: uint32(pid), StartBoottime: ticks * (1e9 / task.UserHZ)}}, err
 }
 
 // believe says whether a state may name that process. Root's word counts; a user could name any pid.
@@ -89,7 +92,7 @@ func (h *Hook) believe(state runtimeState) error {
 
 // isGone says whether err is that a process is dead, and not that it could not be looked at.
 func isGone(err error) bool {
-	return errors.Is(err, errTaskGone) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+	return errors.Is(err, task.ErrGone) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
 }
 
 // ownerOfNamespace is the user who made the user namespace that a pid of the host is in: 0 for the initial one.

@@ -30,7 +30,6 @@ type inventory struct {
 	first   bool // the agent has only begun: what it finds was not missed
 	entries []entry
 	unread  []instance // whose uid is not known; what may be there as well: a container, with a root only all of it (a pattern), or just anything
-	follow  func(t task, waiting bool) error
 }
 
 // entry is one container of an inventory.
@@ -39,8 +38,7 @@ type entry struct {
 	state runtimeState
 	at    time.Time // it was looked at
 	init  hook.Process
-	task  task // of a live init
-	alive bool
+	alive bool // and, where it was not known, followed from now on
 
 	// Of one that was not known.
 	name, path string
@@ -108,7 +106,7 @@ func (t *tracker) caughtUp(c *container, e *entry) {
 
 // madeUp gives c its init, which its runtime made before it was followed; that runtime may run for as long as the init.
 func (t *tracker) madeUp(c *container, e *entry, in *inventory) {
-	if !c.late || c.Init.PID != 0 || !e.alive || in.follow(e.task, e.state.waiting) != nil {
+	if !c.late || c.Init.PID != 0 || !e.alive {
 		return
 	}
 	t.setInit(c, e.init, in.at)
@@ -130,7 +128,7 @@ func (t *tracker) found(e *entry, in *inventory) {
 	if !in.first {
 		t.missed++
 	}
-	if !e.alive || in.follow(e.task, e.state.waiting) != nil { // its pid may be another container's by now
+	if !e.alive { // its pid may be another container's by now
 		c.Init, t.byID[e.instance] = e.init, c
 		t.finish(c, in.at, nil, hook.ExitUnseen)
 		return

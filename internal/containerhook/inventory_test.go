@@ -13,19 +13,17 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/containerhook/containerhook/internal/containerhook/task"
 	"github.com/containerhook/containerhook/internal/hook"
 )
-
-// follows is an inventory's way to follow an init that always works.
-func follows(task, bool) error { return nil }
 
 // tracking is a tracker that was told of one container, "/run/runc" a, in a state.
 func tracking(t *testing.T, state hook.State) *tracker {
 	t.Helper()
-	tracker := newTracker(func(instance) (hook.Process, bool) { return hook.Process{}, false })
+	tracker := newTracker()
 	e := entry{instance: instance{root: "/run/runc", id: "a"}, init: hook.Process{PID: 20, StartTicks: 7}, alive: true, at: epoch}
 	e.state.waiting = state == hook.Created
-	tracker.step(inventory{at: epoch, first: true, entries: []entry{e}, follow: follows})
+	tracker.step(inventory{at: epoch, first: true, entries: []entry{e}})
 	if state == hook.Stopped {
 		tracker.step(exited{at: epoch.Add(time.Second), process: e.init})
 	}
@@ -52,7 +50,7 @@ func TestInventoryDoesNotForgetWhatCouldNotBeRead(t *testing.T) {
 		"a container of a pattern's name": {instance{root: "/run/*", id: "b"}, false},
 	} {
 		tracker := tracking(t, hook.Stopped)
-		told := tracker.step(inventory{at: epoch.Add(time.Hour), unread: []instance{test.unread}, follow: follows})
+		told, _ := tracker.step(inventory{at: epoch.Add(time.Hour), unread: []instance{test.unread}})
 		if kept := len(tracker.byID) == 1; kept != test.keeps || len(told) > 0 {
 			t.Errorf("%s could not be read: kept %v, told %v", name, kept, told)
 		}
@@ -74,8 +72,8 @@ func TestInventoryTellsAllOfWhatItFinds(t *testing.T) {
 	found := entry{instance: instance{root: "/run/user/1000/crun", id: "id"}, name: "web", path: "/usr/bin/crun",
 		problem: "a problem", spec: &specs.Spec{Hostname: "h"}, alive: true, init: hook.Process{PID: 20, StartTicks: 7, CgroupID: 8},
 		state: runtimeState{runtime: "crun", uid: 1000, bundle: "/b", created: epoch, waiting: true}}
-	tracker := newTracker(nil)
-	told := tracker.step(inventory{at: epoch, entries: []entry{found}, follow: follows})
+	tracker := newTracker()
+	told, _ := tracker.step(inventory{at: epoch, entries: []entry{found}})
 	want := []hook.Event{{Spec: &specs.Spec{Hostname: "h"}, Container: hook.Container{ID: "id", Name: "web",
 		Runtime: hook.Runtime{Name: "crun", Path: "/usr/bin/crun", Root: "/run/user/1000/crun"}, Bundle: "/b",
 		Rootless: true, Source: hook.FromListing, Problem: "a problem", State: hook.Created,
@@ -85,27 +83,22 @@ func TestInventoryTellsAllOfWhatItFinds(t *testing.T) {
 	}
 }
 
-// TestInventoryFollowsWhatItFinds before it is told, so that an end which is told after that is heard.
-func TestInventoryFollowsWhatItFinds(t *testing.T) {
+func TestInventoryEndsWhatDiedBeforeItWasFollowed(t *testing.T) {
 	for name, test := range map[string]struct {
 		alive bool
-		err   error
-		calls int
 		want  hook.State
 	}{
-		"alive":               {true, nil, 1, hook.Running},
-		"dead":                {false, nil, 0, hook.Stopped},
-		"dead before it told": {true, errTaskGone, 1, hook.Stopped},
+		"alive": {true, hook.Running},
+		"dead":  {false, hook.Stopped},
 	} {
 		e := entry{instance: instance{root: "/run/runc", id: "a"}, alive: test.alive, init: hook.Process{PID: 20, StartTicks: 7}}
-		tracker, calls := newTracker(nil), 0
-		in := inventory{at: epoch, entries: []entry{e}, follow: func(task, bool) error { calls++; return test.err }}
-		told := tracker.step(in)
-		if len(told) != 1 || told[0].State != test.want || calls != test.calls {
-			t.Errorf("%s: followed %d times, told %v", name, calls, told)
+		tracker := newTracker()
+		in := inventory{at: epoch, entries: []entry{e}}
+		if events, _ := tracker.step(in); len(events) != 1 || events[0].State != test.want {
+			t.Errorf("%s: %v", name, events)
 		}
-		if told = tracker.step(in); len(told) > 0 || calls != test.calls {
-			t.Errorf("%s, again: followed %d times, told %v", name, calls, told)
+		if events, _ := tracker.step(in); len(events) > 0 {
+			t.Errorf("%s, again: %v", name, events)
 		}
 	}
 }
@@ -126,7 +119,7 @@ func TestInventoryCatchesUpWithAStartThatNobodyTold(t *testing.T) {
 		at := epoch.Add(time.Hour)
 		e := entry{instance: instance{root: "/run/runc", id: "a"}, init: hook.Process{PID: 20, StartTicks: 7}, alive: test.alive, at: at,
 			state: runtimeState{waiting: test.waiting}}
-		told := tracker.step(inventory{at: epoch, entries: []entry{e}, follow: follows})
+		told, _ := tracker.step(inventory{at: epoch, entries: []entry{e}})
 		if test.told != (len(told) == 1) || test.told && (told[0].State != hook.Running || !told[0].StartTime.Equal(at)) {
 			t.Errorf("%s: told %v", name, told)
 		}
@@ -171,7 +164,7 @@ func TestRollAndCensusTellWhatIsTracked(t *testing.T) {
 			t.Errorf("%s: the census is %v", state, got)
 		}
 		for _, in := range got {
-			if told := tracker.step(in); len(told) != 1 || told[0].Reason != hook.ExitUnseen {
+			if told, _ := tracker.step(in); len(told) != 1 || told[0].Reason != hook.ExitUnseen {
 				t.Errorf("%s, vanished: told %v", state, told)
 			}
 		}
@@ -183,7 +176,7 @@ func listedHook(t *testing.T, state string) *Hook {
 	t.Helper()
 	dir := t.TempDir()
 	makeTree(t, dir, map[string]string{"run/runc/a/state.json": state, "b/config.json": `{"hostname":"h"}`})
-	return &Hook{o: Options{HostRoot: dir}, metrics: newMetrics(prometheus.NewRegistry()), hostProc: "/proc",
+	return &Hook{o: Options{HostRoot: dir}, metrics: newMetrics(prometheus.NewRegistry(), newReads()), reads: newReads(), programs: &task.Programs{}, hostProc: "/proc",
 		host: openTestRoot(t, dir), inputs: make(chan input)}
 }
 
@@ -193,7 +186,8 @@ func listOnce(h *Hook, tracker *tracker) (in inventory, told []hook.Event) {
 	go func() { defer close(done); h.list(context.Background(), false) }()
 	for {
 		next := <-h.inputs
-		told = append(told, tracker.step(next)...)
+		events, _ := tracker.step(next)
+		told = append(told, events...)
 		if got, ok := next.(inventory); ok {
 			<-done
 			return got, told
@@ -203,13 +197,13 @@ func listOnce(h *Hook, tracker *tracker) (in inventory, told []hook.Event) {
 
 func stateOfSelf(t *testing.T, ticks uint64) string {
 	t.Helper()
-	h := &Hook{hostProc: "/proc"}
+	h := &Hook{hostProc: "/proc", programs: &task.Programs{}}
 	self, err := h.look(int32(os.Getpid()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if ticks == 0 {
-		ticks = self.process().StartTicks
+		ticks = self.Process().StartTicks
 	}
 	return fmt.Sprintf(`{"init_process_pid":%d,"init_process_start":%d,"config":{"labels":["bundle=/b"]}}`, os.Getpid(), ticks)
 }
@@ -219,7 +213,7 @@ func TestListKeepsNoConfigOfWhatIsKnown(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("what root's runtimes keep is root's")
 	}
-	h, tracker := listedHook(t, stateOfSelf(t, 0)), newTracker(nil)
+	h, tracker := listedHook(t, stateOfSelf(t, 0)), newTracker()
 	in, told := listOnce(h, tracker)
 	if len(in.entries) != 1 || in.entries[0].spec == nil || len(told) != 1 || told[0].Spec.Hostname != "h" {
 		t.Fatalf("listed %+v, told %+v", in.entries, told)
@@ -241,7 +235,7 @@ func TestListTellsTheDeadFromWhatCannotBeRead(t *testing.T) {
 		"a pid that is another process's": {stateOfSelf(t, 1), 1, 0},
 		"a state that is none":            {"{", 0, 1},
 	} {
-		in, _ := listOnce(listedHook(t, test.state), newTracker(nil))
+		in, _ := listOnce(listedHook(t, test.state), newTracker())
 		if len(in.entries) != test.entry || len(in.unread) != test.unread || test.entry > 0 && in.entries[0].alive {
 			t.Errorf("%s: %+v, unread %v", name, in.entries, in.unread)
 		}
@@ -249,7 +243,7 @@ func TestListTellsTheDeadFromWhatCannotBeRead(t *testing.T) {
 	h := listedHook(t, stateOfSelf(t, 0))
 	h.hostProc = t.TempDir()
 	makeTree(t, h.hostProc, map[string]string{filepath.Join(fmt.Sprint(os.Getpid()), "stat"): "/"}) // not to be read
-	if in, told := listOnce(h, newTracker(nil)); len(in.entries) != 0 || len(in.unread) != 1 || len(told) > 0 {
+	if in, told := listOnce(h, newTracker()); len(in.entries) != 0 || len(in.unread) != 1 || len(told) > 0 {
 		t.Errorf("a process that cannot be looked at: %+v, unread %v, told %v", in.entries, in.unread, told)
 	}
 }
@@ -257,8 +251,8 @@ func TestListTellsTheDeadFromWhatCannotBeRead(t *testing.T) {
 // TestExamineDoesNotBelieveAUserOfProcessesThatAreNotHis: he wrote the state, and can name any pid.
 func TestExamineDoesNotBelieveAUserOfProcessesThatAreNotHis(t *testing.T) {
 	for _, rootless := range []bool{true, false} {
-		h := &Hook{hostProc: "/proc", o: Options{Rootless: rootless}}
-		e, err := h.examine(&listed{state: runtimeState{pid: int32(os.Getpid()), uid: 4_000_000}})
+		h := &Hook{hostProc: "/proc", programs: &task.Programs{}, o: Options{Rootless: rootless}}
+		e, _, err := h.examine(&listed{state: runtimeState{pid: int32(os.Getpid()), uid: 4_000_000}})
 		if !errors.Is(err, errNotTheirs) || e.alive {
 			t.Errorf("%+v, %v", e, err)
 		}

@@ -1,6 +1,7 @@
 package containerhook
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -52,19 +53,20 @@ type listed struct {
 // list yields every container that the state directories below the patterns tell of, one in memory at a time. What
 // cannot be read is yielded as an error, with root and id set where they are known, and stops nothing. What is being
 // made or removed meanwhile may be missing.
-func list(host *root, patterns []string) iter.Seq2[listed, error] {
+func list(host *root, patterns []string, reads *reads) iter.Seq2[listed, error] {
 	return func(yield func(listed, error) bool) {
 		count := 0
-		for dir, err := range stateRoots(host, patterns) {
+		for dir, err := range stateRoots(host, patterns, reads) {
 			var ids []string
 			if err == nil {
-				ids, err = host.names(dir)
+				ids, err = within(reads, dir, func() ([]string, error) { return host.names(dir) }, nil)
 			}
 			if err != nil && !yield(listed{root: dir}, err) {
 				return
 			}
 			for _, id := range ids {
-				c, err := readListed(host, dir, id)
+				c, err := within(reads, path.Join(dir, id), func() (listed, error) { return readListed(host, dir, id) }, nil)
+				c.root, c.id = cmp.Or(c.root, dir), cmp.Or(c.id, knownID(id))
 				if isAbsent(err) {
 					continue
 				}
@@ -81,16 +83,16 @@ func list(host *root, patterns []string) iter.Seq2[listed, error] {
 }
 
 // stateRoots yields every directory that a pattern matches, once, under the name that is free of symlinks.
-func stateRoots(host *root, patterns []string) iter.Seq2[string, error] {
+func stateRoots(host *root, patterns []string, reads *reads) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		seen := map[string]bool{}
 		for _, pattern := range patterns {
-			matches, err := host.glob(pattern)
+			matches, err := within(reads, pattern, func() ([]string, error) { return host.glob(pattern) }, nil)
 			if err != nil && !yield(pattern, err) {
 				return
 			}
 			for _, match := range matches {
-				dir, err := host.realDir(match)
+				dir, err := within(reads, match, func() (string, error) { return host.realDir(match) }, nil)
 				if isAbsent(err) || seen[dir] {
 					continue
 				}
@@ -104,6 +106,14 @@ func stateRoots(host *root, patterns []string) iter.Seq2[string, error] {
 			}
 		}
 	}
+}
+
+// knownID is id where it can be a container's.
+func knownID(id string) string {
+	if validID(id) {
+		return id
+	}
+	return ""
 }
 
 func readListed(host *root, dir, id string) (c listed, err error) {

@@ -16,7 +16,7 @@ import (
 // collect runs a listing to its end.
 func collect(t *testing.T, dir string, patterns ...string) (found []listed, errs []error) {
 	t.Helper()
-	for c, err := range list(openTestRoot(t, dir), patterns) {
+	for c, err := range list(openTestRoot(t, dir), patterns, newReads()) {
 		if err != nil {
 			errs = append(errs, err)
 		} else {
@@ -157,7 +157,7 @@ func TestListStopsWhenItsReaderDoes(t *testing.T) {
 		makeTree(t, dir, map[string]string{"run/runc/" + id + "/state.json": readTestdata(t, "state/runc-1.1.5.json")})
 	}
 	seen := 0
-	for c, err := range list(openTestRoot(t, dir), []string{"/run/runc", "/run/["}) {
+	for c, err := range list(openTestRoot(t, dir), []string{"/run/runc", "/run/["}, newReads()) {
 		if err != nil {
 			t.Errorf("%s: %v", c.id, err)
 		}

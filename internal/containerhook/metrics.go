@@ -4,66 +4,90 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
+
+	"github.com/containerhook/containerhook/internal/containerhook/gate"
 )
 
 // metrics are the figures of the hook. Safe for concurrent use.
 type metrics struct {
-	events   *prometheus.CounterVec
-	hold     prometheus.Histogram
-	late     prometheus.Counter
 	lookups  *prometheus.CounterVec
-	missed   prometheus.Counter
 	gaps     *prometheus.CounterVec
 	runtimes prometheus.Gauge
+	hanging  prometheus.GaugeFunc
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, reads *reads) *metrics {
 	counters := func(name, help, label string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "containerhook_" + name, Help: help}, []string{label})
 	}
 	m := &metrics{
-		events: counters("exec_events_total",
-			"Permission events of marked binaries that were answered, by what they turned out to be.", "result"),
-		hold: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "containerhook_hold_seconds",
-			Help:    "Time from reading a permission event to its answer, heartbeats left out.",
-			Buckets: []float64{50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 100e-3, 200e-3, 500e-3}}),
-		late: prometheus.NewCounter(prometheus.CounterOpts{Name: "containerhook_late_answers_total",
-			Help: "Permission events that were allowed because their deadline was over."}),
 		lookups: counters("lookup_failures_total",
 			"Held tasks of which something could not be read, by what that was.", "what"),
-		missed: prometheus.NewCounter(prometheus.CounterOpts{Name: "containerhook_missed_containers_total",
-			Help: "Containers that the hook should have seen and a listing found."}),
 		gaps: counters("gaps_total",
 			"Times in which the hook may have missed something, each of which has the node listed again, by reason.", "reason"),
 		runtimes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "containerhook_marked_runtimes",
 			Help: "Runtime binaries (inodes) that are marked."}),
+		hanging: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "containerhook_hanging_paths",
+			Help: "Paths whose file system has not answered for a second."}, func() float64 { return float64(len(reads.hanging())) }),
 	}
-	r.MustRegister(m.events, m.hold, m.late, m.lookups, m.missed, m.gaps, m.runtimes)
+	r.MustRegister(m.lookups, m.gaps, m.runtimes, m.hanging)
 	return m
 }
 
-// answered counts an answer. An answer fails only where nobody waits any more: the task was killed, or the gate closed.
-func (m *metrics) answered(result string, after time.Duration, err error) {
-	if err != nil {
-		m.lookups.WithLabelValues("answer").Inc()
+// gateCollector exports what the gate counts, in its own memory.
+type gateCollector struct{ stats *gate.Stats }
+
+var (
+	execEvents = prometheus.NewDesc("containerhook_exec_events_total",
+		"Permission events of marked binaries that were answered, by what they turned out to be.", []string{"result"}, nil)
+	holdSeconds = prometheus.NewDesc("containerhook_hold_seconds",
+		"Time from reading a permission event to its answer, heartbeats left out.", nil, nil)
+	heartbeatSeconds = prometheus.NewDesc("containerhook_heartbeat_seconds",
+		"Time that the gate's own permission events were held, the wait in the kernel's queue included.", nil, nil)
+	deadlineExceeded = prometheus.NewDesc("containerhook_deadline_exceeded_total",
+		"Permission events that were allowed because their deadline was over.", nil, nil)
+	workerRestarts = prometheus.NewDesc("containerhook_worker_restarts_total",
+		"How often the worker was started again since the agent began.", nil, nil)
+	missedContainers = prometheus.NewDesc("containerhook_missed_containers_total",
+		"Containers that the hook should have seen and a listing found.", nil, nil)
+	queueOverflows = prometheus.NewDesc("containerhook_queue_overflows_total",
+		"Times that the kernel had no room for a permission event.", nil, nil)
+	answerErrors = prometheus.NewDesc("containerhook_answer_failures_total",
+		"Answers that came when the held task was gone.", nil, nil)
+)
+
+func (c gateCollector) Describe(descs chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{execEvents, holdSeconds, heartbeatSeconds, deadlineExceeded, workerRestarts, missedContainers, queueOverflows, answerErrors} {
+		descs <- d
 	}
-	if result == "heartbeat" {
-		return
+}
+
+func (c gateCollector) Collect(out chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
-	m.events.WithLabelValues(result).Inc()
-	m.hold.Observe(after.Seconds())
-	if result == resultLate {
-		m.late.Inc()
+	for result := range gate.Results {
+		counter(execEvents, c.stats.Answered[result].Load(), result.String())
 	}
+	counter(deadlineExceeded, c.stats.Answered[gate.Timeout].Load())
+	counter(workerRestarts, c.stats.Restarts.Load())
+	counter(missedContainers, c.stats.Missed.Load())
+	counter(queueOverflows, c.stats.Overflows.Load())
+	counter(answerErrors, c.stats.AnswerErrors.Load())
+	out <- histogram(holdSeconds, &c.stats.Hold)
+	out <- histogram(heartbeatSeconds, &c.stats.Heartbeat)
+}
+
+func histogram(d *prometheus.Desc, h *gate.Histogram) prometheus.Metric {
+	buckets, count := map[float64]uint64{}, uint64(0)
+	for i := range h.Buckets {
+		count += h.Buckets[i].Load()
+		if i < len(gate.HoldBuckets) {
+			buckets[gate.HoldBuckets[i].Seconds()] = count
+		}
+	}
+	return prometheus.MustNewConstHistogram(d, count, time.Duration(h.Sum.Load()).Seconds(), buckets)
 }
 
 func (m *metrics) unread(what string) { m.lookups.WithLabelValues(what).Inc() }
 func (m *metrics) gap(reason string)  { m.gaps.WithLabelValues(reason).Inc() }
-
-// count reads a counter.
-func count(c prometheus.Counter) int64 {
-	var m dto.Metric
-	_ = c.Write(&m) // fails only for a metric that is none
-	return int64(m.GetCounter().GetValue())
-}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/containerhook/containerhook/internal/containerhook/task"
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
@@ -20,9 +21,9 @@ const (
 
 var errNotTheirs = errors.New("a user's state names a process that is not that user's, or rootless ones are not asked for")
 
-// keepListed lists the node at once, every ListEvery, and soon after a reason to; and sweeps the dead in between.
-func (h *Hook) keepListed(ctx context.Context) error {
-	h.list(ctx, true)
+// keepListed lists the node at once (the first time that anybody does?), every ListEvery, and soon after a reason to; and sweeps the dead in between.
+func (h *Hook) keepListed(ctx context.Context, first bool) error {
+	h.list(ctx, first)
 	every := h.o.ListEvery
 	if h.Degraded() != nil {
 		every = min(every, sweepEvery)
@@ -49,8 +50,8 @@ func (h *Hook) keepListed(ctx context.Context) error {
 			again = true
 		case <-sweep.C:
 			suspects = h.sweep(ctx, suspects)
-			if h.life != nil && h.life.lost() != lost {
-				lost = h.life.lost()
+			if h.programs.Tracer != nil && h.programs.Tracer.Lost() != lost {
+				lost = h.programs.Tracer.Lost()
 				h.wantListing("events_lost")
 			}
 			if again {
@@ -63,7 +64,7 @@ func (h *Hook) keepListed(ctx context.Context) error {
 
 // list takes the inventory of the node and gives it to the tracker.
 func (h *Hook) list(ctx context.Context, first bool) {
-	in := inventory{at: time.Now(), first: first, follow: h.follow}
+	in := inventory{at: time.Now(), first: first}
 	reply := make(chan map[identity]bool, 1)
 	h.sender(ctx)(roll{reply})
 	var known map[identity]bool
@@ -77,10 +78,11 @@ func (h *Hook) list(ctx context.Context, first bool) {
 		patterns = append(patterns, rootlessStateRoots...)
 	}
 	names := h.names()
-	for l, err := range list(h.host, patterns) {
+	for l, err := range list(h.host, patterns, h.reads) {
 		var e entry
+		var t task.Task
 		if err == nil {
-			e, err = h.examine(&l)
+			e, t, err = h.examine(&l)
 		}
 		if err != nil {
 			h.metrics.unread("state")
@@ -90,6 +92,7 @@ func (h *Hook) list(ctx context.Context, first bool) {
 		if !known[identityOf(e.init)] {
 			e.name = names[e.instance]
 			h.describe(&e, &l)
+			e.alive = e.alive && h.follow(t, l.state.waiting) == nil // its pid may be another container's by now
 		}
 		in.entries = append(in.entries, e)
 	}
@@ -102,11 +105,12 @@ func (h *Hook) list(ctx context.Context, first bool) {
 // find is the inventory of one container: its start is held, and nobody told of its create. It is empty where the host's
 // state does not know that init.
 func (h *Hook) find(of instance, init hook.Process) inventory {
-	in := inventory{at: time.Now(), first: h.Ready() != nil, follow: h.follow, unread: []instance{{}}}
+	in := inventory{at: time.Now(), first: h.Ready() != nil, unread: []instance{{}}}
 	l, err := readListed(h.host, of.root, of.id)
 	var e entry
+	var t task.Task
 	if err == nil {
-		e, err = h.examine(&l)
+		e, t, err = h.examine(&l)
 	}
 	if err != nil {
 		h.metrics.unread("state")
@@ -115,27 +119,28 @@ func (h *Hook) find(of instance, init hook.Process) inventory {
 	if identityOf(e.init) == identityOf(init) {
 		e.name = h.names()[of]
 		h.describe(&e, &l)
+		e.alive = e.alive && h.follow(t, l.state.waiting) == nil
 		in.entries = append(in.entries, e)
 	}
 	return in
 }
 
 // examine says what has become of a container that is listed.
-func (h *Hook) examine(l *listed) (e entry, err error) {
+func (h *Hook) examine(l *listed) (e entry, t task.Task, err error) {
 	e = entry{instance: instance{l.root, l.id, l.state.uid}, state: l.state, at: time.Now(),
 		init: hook.Process{PID: l.state.pid, StartTicks: l.state.startTicks}}
-	t, err := h.identify(l.state)
+	t, err = h.identify(l.state)
 	switch {
 	case isGone(err):
-		return e, nil
+		return e, t, nil
 	case err != nil:
-		return e, err
+		return e, t, err
 	}
 	if err := h.believe(l.state); err != nil {
-		return e, pathError("believe the state in", path.Join(l.root, l.id), err)
+		return e, t, pathError("believe the state in", path.Join(l.root, l.id), err)
 	}
-	e.init, e.task, e.alive = t.process(), t, true
-	return e, nil
+	e.init, e.alive = t.Process(), true
+	return e, t, nil
 }
 
 // describe adds what is told of a container once, when it is new.
@@ -155,7 +160,8 @@ func (h *Hook) describe(e *entry, l *listed) {
 // names are those that running conmons were given for their containers.
 func (h *Hook) names() map[instance]string {
 	names := map[instance]string{}
-	for c := range monitors(h.host, h.hostProc) {
+	all, _ := within(h.reads, h.hostProc, func() ([]command, error) { return slices.Collect(monitors(h.host, h.hostProc)), nil }, nil)
+	for _, c := range all {
 		if c.name == "" {
 			continue
 		}

@@ -8,21 +8,23 @@ import (
 )
 
 // resume takes up what the agent before this one had known.
-func (h *Hook) resume(ctx context.Context) {
-	for _, c := range h.o.Known {
+func (h *Hook) resume(ctx context.Context, known []hook.Container) {
+	for _, c := range known {
 		in := resumed{at: time.Now(), container: c}
 		if c.Rootless { // whose it is, its state tells
-			state, _ := readState(h.host, c.Runtime.Root, c.ID)
+			state, _ := within(h.reads, c.Runtime.Root+"/"+c.ID, func() (runtimeState, error) { return readState(h.host, c.Runtime.Root, c.ID) }, nil)
 			in.uid = state.uid
 		}
 		if c.State != hook.Stopped && c.Init.PID != 0 {
 			t, err := h.look(c.Init.PID)
 			switch {
 			case err == nil:
-				in.alive = identityOf(t.process()) == identityOf(c.Init) && h.follow(t, c.State != hook.Running) == nil
+				in.alive = identityOf(t.Process()) == identityOf(c.Init) && h.follow(t, c.State != hook.Running) == nil
 			default:
 				in.alive = !isGone(err) // the sweep will see
 			}
+			// The tracer went on without a worker: how this one ended may be waiting to be read.
+			in.alive = in.alive || h.o.Session.Restarts > 0 && h.programs.Tracer != nil
 		}
 		h.sender(ctx)(in)
 	}

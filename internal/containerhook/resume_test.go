@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/containerhook/containerhook/internal/containerhook/gate"
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
@@ -17,9 +18,10 @@ func TestAContainerIsResumedAsItsOwners(t *testing.T) {
 		if err := os.Chown(filepath.Join(h.o.HostRoot, "run/runc/a"), int(uid), int(uid)); err != nil {
 			t.Fatal(err)
 		}
-		h.o.Known = []hook.Container{{ID: "a", Runtime: hook.Runtime{Root: "/run/runc"}, Rootless: uid != 0, State: hook.Stopped}}
-		go h.resume(context.Background())
-		tracker := newTracker(nil)
+		h.o.Session = &gate.Session{}
+		known := []hook.Container{{ID: "a", Runtime: hook.Runtime{Root: "/run/runc"}, Rootless: uid != 0, State: hook.Stopped}}
+		go h.resume(context.Background(), known)
+		tracker := newTracker()
 		tracker.step(<-h.inputs)
 		if tracker.byID[instance{root: "/run/runc", id: "a", uid: uid}] == nil {
 			t.Errorf("%s: %v", name, tracker.byID)

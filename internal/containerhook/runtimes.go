@@ -3,6 +3,7 @@ package containerhook
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -40,9 +41,9 @@ const (
 
 // executable is a marked runtime.
 type executable struct {
-	name string // base name
-	path string // in the host's root
-	file *os.File
+	name  string // base name
+	path  string // in the host's root
+	token uint32 // what the gate calls it
 }
 
 // inode tells binaries apart, whatever they are called.
@@ -57,24 +58,40 @@ type runtimes struct {
 	wanted   []string // paths in the host's root, or base names to be found in dirs
 	used     []string // the same, of running processes
 	blind    bool     // nothing can be watched
-	gate     *gate
+	gate     marker
 	metrics  *metrics
+	reads    *reads
 	watch    *watch
 	mounts   mounts
+	tokens   uint32
+	synced   bool // the gate has dropped the marks of workers before this one
 
 	mu     sync.RWMutex
-	marked map[inode]executable
+	marked map[inode]executable // guarded by mu
+}
+
+// marker is the gate, which has the marks.
+type marker interface {
+	Mark(ctx context.Context, token uint32, f *os.File) error
+	Unmark(token uint32)
+	Synced()
+}
+
+// candidate is a file that is to be marked.
+type candidate struct {
+	executable
+	file *os.File
 }
 
 // newRuntimes marks nothing yet.
-func newRuntimes(host *root, o Options, g *gate, m *metrics) (*runtimes, error) {
+func newRuntimes(host *root, o Options, g marker, m *metrics, reads *reads) (*runtimes, error) {
 	r := &runtimes{host: host, hostProc: filepath.Join(o.HostRoot, "proc"), only: o.OnlyRuntimePaths, dirs: runtimeDirs,
-		wanted: o.RuntimePaths, gate: g, metrics: m, marked: map[inode]executable{}}
+		wanted: o.RuntimePaths, gate: g, metrics: m, reads: reads, marked: map[inode]executable{}}
 	if !r.only {
 		r.wanted = append(slices.Clip(r.wanted), runtimeNames...)
 	}
 	var err error
-	if r.watch, err = newWatch(host); err != nil {
+	if r.watch, err = newWatch(host, reads); err != nil {
 		r.blind = true
 		m.unread("watch")
 	}
@@ -87,22 +104,19 @@ func newRuntimes(host *root, o Options, g *gate, m *metrics) (*runtimes, error) 
 
 // Close ends run. It takes back no mark: those go with the gate.
 func (r *runtimes) Close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	errs := []error{r.watch.Close(), r.mounts.Close()}
-	for _, b := range r.marked {
-		errs = append(errs, b.file.Close())
-	}
-	clear(r.marked)
-	return errors.Join(errs...)
+	return errors.Join(r.watch.Close(), r.mounts.Close())
 }
 
-// find says which marked binary an event's file is.
-func (r *runtimes) find(i inode) (executable, bool) {
+// find says which marked binary the gate calls token.
+func (r *runtimes) find(token uint32) (executable, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	b, ok := r.marked[i]
-	return b, ok
+	for _, b := range r.marked {
+		if b.token == token {
+			return b, true
+		}
+	}
+	return executable{}, false
 }
 
 // run marks again whenever something changes on the way to a runtime, and every so often, until ctx ends. remarked is
@@ -128,7 +142,7 @@ func (r *runtimes) run(ctx context.Context, remarked func()) error {
 			discovered = time.Now()
 			r.discover()
 		}
-		if (r.mounts.changed() || changed || due || r.blind) && r.scan() {
+		if (r.mounts.changed() || changed || due || r.blind) && r.scan(ctx) {
 			remarked()
 		}
 	}
@@ -137,13 +151,16 @@ func (r *runtimes) run(ctx context.Context, remarked func()) error {
 // discover learns what the running monitors use, where all runtimes are wanted.
 func (r *runtimes) discover() {
 	if !r.only {
-		r.used = usedRuntimes(r.host, r.hostProc)
+		used, err := within(r.reads, r.hostProc, func() ([]string, error) { return usedRuntimes(r.host, r.hostProc), nil }, nil)
+		if err == nil {
+			r.used = used
+		}
 	}
 }
 
 // scan makes the marks equal to what is there, and says whether anything changed.
-func (r *runtimes) scan() bool {
-	found := map[inode]executable{}
+func (r *runtimes) scan(ctx context.Context) bool {
+	found := map[inode]candidate{}
 	r.watch.begin()
 	var names []string
 	for _, e := range slices.Concat(r.wanted, r.used) {
@@ -155,20 +172,23 @@ func (r *runtimes) scan() bool {
 	}
 	for _, pattern := range r.dirs {
 		r.watch.add(pattern)
-		dirs, _ := r.host.glob(pattern) // what cannot be read has no runtimes
+		dirs, _ := within(r.reads, pattern, func() ([]string, error) { return r.host.glob(pattern) }, nil) // what cannot be read has no runtimes
 		for _, dir := range dirs {
 			for _, name := range names {
 				r.open(found, path.Join(dir, name))
 			}
 		}
 	}
-	return r.remark(found)
+	return r.remark(ctx, found)
 }
 
 // open adds the file at hostPath to found, and has the way to it watched.
-func (r *runtimes) open(found map[inode]executable, hostPath string) {
+func (r *runtimes) open(found map[inode]candidate, hostPath string) {
 	r.watch.add(hostPath)
-	f, err := r.host.open(hostPath)
+	f, err := within(r.reads, hostPath, func() (*os.File, error) { return r.host.openAnswering(hostPath) }, closeFile)
+	if errors.Is(err, errUnanswering) {
+		r.metrics.unread("mark")
+	}
 	if err != nil {
 		return
 	}
@@ -181,38 +201,59 @@ func (r *runtimes) open(found map[inode]executable, hostPath string) {
 		f.Close()
 		return
 	}
-	found[id] = executable{name: path.Base(hostPath), path: hostPath, file: f}
+	found[id] = candidate{executable{name: path.Base(hostPath), path: hostPath}, f}
 }
 
-// remark marks what is new in found, unmarks what is not in it, and closes the files that are not kept.
-func (r *runtimes) remark(found map[inode]executable) (changed bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func closeFile(f *os.File) { f.Close() }
+
+// remark marks what is new in found, unmarks what is not in it, and closes the files. The gate answers without a lock of
+// ours: who inspects a held exec is not kept by it.
+func (r *runtimes) remark(ctx context.Context, found map[inode]candidate) (changed bool) {
+	r.mu.RLock()
+	next := maps.Clone(r.marked)
+	r.mu.RUnlock()
+
 	for id, b := range found {
-		if before, ok := r.marked[id]; ok {
+		if before, ok := next[id]; ok {
+			b.token = before.token
+			next[id] = b.executable // it may have another name by now
 			b.file.Close()
-			b.file = before.file
-			r.marked[id] = b // it may have another name by now
-		} else if err := r.gate.mark(b.file, execPermission); err != nil {
-			b.file.Close()
-			r.metrics.unread("mark")
-		} else {
-			r.marked[id], changed = b, true
+			continue
 		}
+		r.tokens++
+		b.token = r.tokens
+		r.publish(id, b.executable) // before the first event can name it
+		err := r.gate.Mark(ctx, b.token, b.file)
+		b.file.Close()
+		if err != nil {
+			r.metrics.unread("mark")
+			continue
+		}
+		next[id], changed = b.executable, true
 	}
-	for id, b := range r.marked {
+	for id, b := range next {
 		if _, ok := found[id]; !ok {
-			// The file stayed open for this: the old inode has no path any more.
-			if err := r.gate.unmark(b.file, execPermission); err != nil {
-				r.metrics.unread("unmark")
-			}
-			b.file.Close()
-			delete(r.marked, id)
+			r.gate.Unmark(b.token)
+			delete(next, id)
 			changed = true
 		}
 	}
-	r.metrics.runtimes.Set(float64(len(r.marked)))
+	if !r.synced {
+		r.synced = true
+		r.gate.Synced()
+	}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.marked = next
+	r.metrics.runtimes.Set(float64(len(next)))
 	return changed
+}
+
+func (r *runtimes) publish(id inode, b executable) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.marked[id] = b
 }
 
 // pathOf is the path of the one marked runtime with that base name; empty where there are more, or none.

@@ -26,12 +26,8 @@ type story struct {
 }
 
 func newStory() *story {
-	s := &story{now: epoch, runtimes: map[int32]bool{}, state: map[instance]hook.Process{}, told: map[hook.Key]hook.State{}}
-	s.tracker = newTracker(func(of instance) (hook.Process, bool) {
-		p, ok := s.state[of]
-		return p, ok
-	})
-	return s
+	return &story{now: epoch, tracker: newTracker(), runtimes: map[int32]bool{}, state: map[instance]hook.Process{},
+		told: map[hook.Key]hook.State{}}
 }
 
 // parse reads a line of a script. Its words, where a PROCESS is PID, or PID@TICKS where it is not the first one with
@@ -45,7 +41,7 @@ func newStory() *story {
 //	exit PROCESS status=N|signal=N [oom]
 //	oom PID                             of something below that init
 //	vanished PROCESS                    the sweep found it dead
-//	state id=ID init=PROCESS            what the runtime's state names from here on
+//	state id=ID init=PROCESS            what the runtime's state names from here on, as a request's answer says
 //	inventory [first] [at=SECONDS] ID=PROCESS[,dead][,waiting] …
 //	recall                              prints what the tracker still keeps
 func (s *story) parse(line string) (input, error) {
@@ -63,7 +59,7 @@ func (s *story) parse(line string) (input, error) {
 		runtime := w.given["child-of"]
 		return execed{at: s.now, runtime: pidOf(runtime).PID, process: pidOf(w.first), isChild: runtime != ""}, w.err
 	case "start":
-		return starting{at: s.now, of: w.instance(), init: facts(w.process("init"))}, w.err
+		return starting{at: s.now, of: w.instance(), init: atStart(w.process("init"))}, w.err
 	case "exit":
 		return s.exited(w)
 	case "oom":
@@ -90,8 +86,8 @@ func (s *story) recall() string {
 	return fmt.Sprintf("%d containers, %d inits, %d runtimes, %d names", len(t.byID), len(t.byInit), len(t.byRuntime), len(t.names))
 }
 
-// facts are what is read at start and was not known before.
-func facts(p hook.Process) hook.Process {
+// atStart has what is read at start and was not known before.
+func atStart(p hook.Process) hook.Process {
 	if p.PID != 0 {
 		p.CgroupID = 7
 	}
@@ -100,12 +96,13 @@ func facts(p hook.Process) hook.Process {
 
 func (s *story) created(v verb, w *wordList) (input, error) {
 	in := created{at: s.now, runtime: w.process("pid"), command: command{verb: v, id: w.option("id"), detach: w.has("detach")},
-		by: hook.Runtime{Name: "runc", Root: w.instance().root}, bundle: w.given["bundle"], problem: w.given["problem"], uid: w.uid(), late: w.has("late")}
+		by: hook.Runtime{Name: "runc", Root: w.instance().root}, uid: w.uid(), late: w.has("late"),
+		facts: &facts{bundle: w.given["bundle"], problem: w.given["problem"]}}
 	switch w.given["ns"] {
 	case "": // one of its own
-		in.config = []byte(`{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}`)
+		in.facts = parseFacts(in.facts.bundle, []byte(`{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}`), nil)
 	case "host":
-		in.config = []byte(`{"linux":{"namespaces":[{"type":"mount"}]}}`)
+		in.facts = parseFacts(in.facts.bundle, []byte(`{"linux":{"namespaces":[{"type":"mount"}]}}`), nil)
 	}
 	s.runtimes[in.runtime.PID] = true
 	return in, w.err
@@ -122,7 +119,7 @@ func (s *story) exited(w *wordList) (input, error) {
 }
 
 func (s *story) inventory(words []string) (input, error) {
-	in := inventory{at: s.now, follow: func(task, bool) error { return nil }}
+	in := inventory{at: s.now}
 	for _, word := range words {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {

@@ -16,7 +16,7 @@ func (h *Hook) sweep(ctx context.Context, suspects map[identity]bool) map[identi
 	case live := <-reply:
 		for _, in := range live {
 			t, err := h.look(in.process.PID)
-			if err == nil && identityOf(t.process()) == identityOf(in.process) || err != nil && !isGone(err) {
+			if err == nil && identityOf(t.Process()) == identityOf(in.process) || err != nil && !isGone(err) {
 				continue
 			}
 			id := identityOf(in.process)

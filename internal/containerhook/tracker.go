@@ -1,6 +1,7 @@
 package containerhook
 
 import (
+	"cmp"
 	"maps"
 	"time"
 
@@ -10,22 +11,21 @@ import (
 )
 
 // tracker turns what the gate, the kernel and the listing say into the life of each container. It is a plain value for
-// one goroutine, without clock and (but for adopt) without effect: the same inputs give the same events.
+// one goroutine, without clock and without effect: the same inputs give the same events and the same requests.
 type tracker struct {
-	// adopt finds the init of a container whose runtime is done, as its state on disk names it, and has its end reported:
-	// one in the host's PID namespace cannot be told from its runtime's other children before it executes something.
-	adopt func(instance) (hook.Process, bool)
-
 	byID      map[instance]*container // from its init on; a stopped one until a listing no longer shows it
 	byInit    map[int32]*container    // while the init lives
 	byRuntime map[int32]*container    // while its create, run or restore runs
-	names     map[instance]string     // by ID and user: what conmon was told, until the container comes
+	resolving map[instance]*container // while a request is out for its init, and its runtime is done
+	// undescribed are those whose facts are being read, by the serial of their held exec.
+	undescribed map[uint64]*container
+	names       map[instance]string // by ID and user: what conmon was told, until the container comes
 
-	out []hook.Event
-	// Counts for whoever calls step, who resets them.
-	missed   int // containers that the hook should have seen, and the listing had to find
-	unparsed int // config.jsons that were read, and are none
-	ended    int // containers that are kept although they stopped
+	out      []hook.Event
+	requests []instance // whose init is to be resolved; the answer is an input, resolved
+	// Counts for the caller of step, which resets them.
+	missed int // containers that the hook should have seen, and the listing had to find
+	ended  int // containers that are kept although they stopped
 }
 
 // instance is how a runtime knows a container: an ID in a state directory. Users cannot speak for each other's: what they
@@ -54,6 +54,10 @@ type container struct {
 	told    bool
 	late    bool // as in created
 
+	undescribed bool       // its facts are still being read: nothing is published before
+	changed     bool       // there is something to publish since
+	starts      []starting // held at start until the facts, or the init, are known
+
 	runtime hook.Process // at work on it; zero when none is
 	end     *exited      // of the init, while its runtime is still to say whether that is a failed create
 	failed  *int32       // the runtime's code, while its init is still to say whether that is a failed create
@@ -62,23 +66,28 @@ type container struct {
 // maxNames bounds names: conmon is given a name for each container, and some of them never come.
 const maxNames = 1024
 
-func newTracker(adopt func(instance) (hook.Process, bool)) *tracker {
-	return &tracker{adopt: adopt, byID: map[instance]*container{}, byInit: map[int32]*container{},
-		byRuntime: map[int32]*container{}, names: map[instance]string{}}
+func newTracker() *tracker {
+	return &tracker{byID: map[instance]*container{}, byInit: map[int32]*container{},
+		byRuntime: map[int32]*container{}, resolving: map[instance]*container{},
+		undescribed: map[uint64]*container{}, names: map[instance]string{}}
 }
 
 // input is something that happened.
 type input interface{ apply(*tracker) }
 
-// step returns what has to be told after in, in order.
-func (t *tracker) step(in input) []hook.Event {
-	t.out = nil
+// step returns what is to be published after in, in order, and whose inits are to be resolved.
+func (t *tracker) step(in input) ([]hook.Event, []instance) {
+	t.out, t.requests = nil, nil
 	in.apply(t)
-	return t.out
+	return t.out, t.requests
 }
 
-// tell adds an event of c as it is now.
+// tell adds an event of c as it is now, once its facts are known.
 func (t *tracker) tell(c *container) {
+	if c.undescribed {
+		c.changed = true
+		return
+	}
 	e := hook.Event{Container: c.Container}
 	if !c.told {
 		e.Spec, c.spec, c.told = c.spec, nil, true
@@ -99,14 +108,58 @@ func (t *tracker) setInit(c *container, p hook.Process, at time.Time) {
 	t.byID[c.instance()] = c
 }
 
-// orphan is the init that the state on disk names for c, unless it is another container's already: whoever executes a
-// runtime for nothing, with the ID of a container that is there, does not take it over.
-func (t *tracker) orphan(c *container) (hook.Process, bool) {
-	p, ok := t.adopt(c.instance())
-	if other := t.byInit[p.PID]; other != nil && other != c && identityOf(other.Init) == identityOf(p) {
-		return hook.Process{}, false
+// request asks for the init of c, as its runtime's state on disk names it: one in the host's PID namespace cannot be told
+// from its runtime's other children before it executes something.
+func (t *tracker) request(c *container) { t.requests = append(t.requests, c.instance()) }
+
+// isAnothers reports whether p is another container's init already: whoever executes a runtime for nothing, with the ID
+// of a container that is there, does not take it over.
+func (t *tracker) isAnothers(p hook.Process, c *container) bool {
+	other := t.byInit[p.PID]
+	return other != nil && other != c && identityOf(other.Init) == identityOf(p)
+}
+
+// resolved answers a request.
+type resolved struct {
+	at      time.Time
+	of      instance
+	init    hook.Process // as the state names it and the kernel describes it; its end is reported from now on. Zero for none
+	waiting bool         // for its start
+}
+
+func (in resolved) apply(t *tracker) {
+	c := t.resolving[in.of]
+	if c == nil {
+		for _, pending := range t.byRuntime { // its runtime is not done, and its start is held
+			if pending.instance() == in.of && len(pending.starts) > 0 {
+				c = pending
+			}
+		}
 	}
-	return p, ok
+	if c == nil {
+		return
+	}
+	if in.init.PID != 0 && !t.isAnothers(in.init, c) && (c.Init.PID == 0 || identityOf(c.Init) == identityOf(in.init)) {
+		t.setInit(c, in.init, in.at)
+	}
+	if t.resolving[in.of] == c {
+		delete(t.resolving, in.of)
+		t.runtimeResolved(c, in)
+	}
+	t.resumeStarts(c)
+}
+
+// resumeStarts lets those go on that waited to know more of c.
+func (t *tracker) resumeStarts(c *container) {
+	starts := c.starts
+	c.starts = nil
+	for _, s := range starts {
+		if c.Init.PID == 0 {
+			s.end(false)
+			continue
+		}
+		s.apply(t)
+	}
 }
 
 // created: a runtime is held at create, run or restore.
@@ -116,22 +169,39 @@ type created struct {
 	uid     uint32       // its effective user
 	by      hook.Runtime
 	command command
+	serial  uint64 // of this held exec
+	facts   *facts // nil while they are being read: then described follows
+	late    bool   // it runs already, not followed from its beginning: what it did until now was not seen
+}
+
+// facts are what config.json says.
+type facts struct {
 	bundle  string
-	config  []byte
+	spec    *specs.Spec // nil where it could not be read, and then problem says why
 	problem string
-	late    bool // it runs already, not followed from its beginning: what it did until now was not seen
+}
+
+// parseFacts reads what is to be known of a config.json, which may be something with a problem too.
+func parseFacts(bundle string, config []byte, err error) *facts {
+	f := &facts{bundle: bundle}
+	if err == nil {
+		f.spec, err = parseConfig(config)
+	}
+	if err != nil {
+		f.problem = err.Error()
+	}
+	return f
 }
 
 func (in created) apply(t *tracker) {
 	name := instance{id: in.command.id, uid: in.uid}
 	c := &container{
-		Container: hook.Container{ID: in.command.id, Name: t.names[name], Runtime: in.by, Bundle: in.bundle,
-			Rootless: in.uid != 0, Source: hook.FromHook, Problem: in.problem, State: hook.Creating, CreateTime: in.at},
+		Container: hook.Container{ID: in.command.id, Name: t.names[name], Runtime: in.by,
+			Rootless: in.uid != 0, Source: hook.FromHook, State: hook.Creating, CreateTime: in.at},
 		uid: in.uid, verb: in.command.verb, detach: in.command.detach, runtime: in.runtime,
-		late: in.late}
-	if err := c.setConfig(in.config); err != nil {
-		c.Problem = err.Error()
-		t.unparsed++
+		late: in.late, undescribed: true}
+	if in.facts != nil {
+		t.describe(c, in.facts)
 	}
 	switch before := t.byRuntime[in.runtime.PID]; {
 	case before == nil:
@@ -144,25 +214,40 @@ func (in created) apply(t *tracker) {
 	}
 	delete(t.names, name)
 	t.byRuntime[in.runtime.PID] = c
+	if c.undescribed {
+		t.undescribed[in.serial] = c
+	}
 }
 
-// setConfig keeps what config.json says, which may be something with an error too; nothing where there is none.
-func (c *container) setConfig(config []byte) error {
-	if config == nil {
-		return nil
+// described: the config.json of what a runtime makes has been read, or cannot be.
+type described struct {
+	serial uint64 // as in created
+	facts  *facts
+}
+
+func (in described) apply(t *tracker) {
+	if c := t.undescribed[in.serial]; c != nil {
+		delete(t.undescribed, in.serial)
+		t.describe(c, in.facts)
 	}
-	spec, err := parseConfig(config)
-	if spec == nil {
-		return err
-	}
-	c.spec = spec
-	c.hostPID = spec.Linux != nil
-	if spec.Linux != nil {
-		for _, ns := range spec.Linux.Namespaces {
+}
+
+// describe gives c its facts, and publishes what has become of it meanwhile.
+func (t *tracker) describe(c *container, f *facts) {
+	c.undescribed, c.Bundle, c.Problem, c.spec = false, f.bundle, cmp.Or(f.problem, c.Problem), f.spec
+	c.hostPID = f.spec != nil && f.spec.Linux != nil
+	if c.hostPID {
+		for _, ns := range f.spec.Linux.Namespaces {
 			c.hostPID = c.hostPID && ns.Type != specs.PIDNamespace
 		}
 	}
-	return err
+	if c.changed {
+		c.changed = false
+		t.tell(c)
+	}
+	if c.Init.PID != 0 {
+		t.resumeStarts(c)
+	}
 }
 
 // named: conmon is about to have a container made.
@@ -225,25 +310,43 @@ func (in execed) apply(t *tracker) {
 
 // starting: a runtime is held at start. The init waits too, so everything about it can be read.
 type starting struct {
-	at   time.Time
-	of   instance
-	init hook.Process // as the runtime's state names it and the kernel describes it; zero when it could not be read
-	done chan struct{}
+	at    time.Time
+	of    instance
+	init  hook.Process // as the runtime's state names it and the kernel describes it; zero when it could not be read
+	again bool         // its state has been listed since
+	done  chan bool    // gets once whether the container is one that nobody knows of; has room for it. May be nil
+}
+
+func (in starting) end(unknown bool) {
+	if in.done != nil {
+		in.done <- unknown
+	}
 }
 
 func (in starting) apply(t *tracker) {
-	c := t.byID[in.of]
 	for _, pending := range t.byRuntime {
-		if pending.instance() != in.of || pending.Init.PID != 0 {
-			continue
-		}
-		// The end of the runtime that made it is still on its way to us, by another road.
-		if p, ok := t.orphan(pending); ok {
-			t.setInit(pending, p, in.at)
-			c = pending
+		if pending.instance() == in.of && pending.Init.PID == 0 {
+			// The end of the runtime that made it is still on its way to us, by another road.
+			pending.starts = append(pending.starts, in)
+			t.request(pending)
+			return
 		}
 	}
-	if c == nil || c.State == hook.Stopped || c.begun() {
+	if pending := t.resolving[in.of]; pending != nil {
+		pending.starts = append(pending.starts, in)
+		return
+	}
+	if !in.again && t.misses(in) {
+		in.end(true)
+		return
+	}
+	c := t.byID[in.of]
+	switch {
+	case c == nil || c.State == hook.Stopped || c.begun():
+		in.end(false)
+		return
+	case c.undescribed: // the promise is that all is known before its process begins
+		c.starts = append(c.starts, in)
 		return
 	}
 	switch identityOf(in.init) {
@@ -256,6 +359,7 @@ func (in starting) apply(t *tracker) {
 	}
 	c.State = hook.Created
 	t.tell(c)
+	in.end(false)
 }
 
 // oomed: something below an init was killed for want of memory.

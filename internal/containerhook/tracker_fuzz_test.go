@@ -33,12 +33,12 @@ func (s *story) any(b [4]byte) input {
 	init, runtime := process(b[2]), process(b[3])
 	init.PID += 10
 	runtime.PID += 20
-	switch b[0] % 12 {
+	switch b[0] % 14 {
 	case 0, 1, 2:
 		in := created{at: s.now, runtime: runtime, by: hook.Runtime{Root: of.root},
-			command: command{verb: []verb{verbCreate, verbRun, verbRestore}[b[0]%12], id: of.id}}
+			command: command{verb: []verb{verbCreate, verbRun, verbRestore}[b[0]%14], id: of.id}, serial: uint64(b[0] >> 4)}
 		if b[1]&2 != 0 {
-			in.config = []byte(`{"linux":{}}`)
+			in.facts = parseFacts("", []byte(`{"linux":{}}`), nil)
 		}
 		return in
 	case 3:
@@ -54,6 +54,10 @@ func (s *story) any(b [4]byte) input {
 		return exited{at: s.now, process: init, status: unix.WaitStatus(b[1]), oom: b[1]&2 != 0}
 	case 9:
 		return exited{at: s.now, process: runtime, status: unix.WaitStatus(int(b[1]) << 8), isRuntime: true}
+	case 12:
+		return described{uint64(b[0] >> 4), parseFacts("", []byte(`{"linux":{}}`), nil)}
+	case 13:
+		return resolved{at: s.now, of: of, init: s.state[of], waiting: b[1]&2 != 0}
 	case 10:
 		if b[1]&2 != 0 {
 			return vanished{s.now, runtime, true}
@@ -61,6 +65,6 @@ func (s *story) any(b [4]byte) input {
 		return vanished{s.now, init, false}
 	default:
 		e := entry{instance: of, init: init, alive: b[3]&1 != 0, state: runtimeState{waiting: b[3]&2 != 0}}
-		return inventory{at: s.now, entries: []entry{e}, follow: follows}
+		return inventory{at: s.now, entries: []entry{e}}
 	}
 }

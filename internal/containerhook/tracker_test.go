@@ -59,7 +59,11 @@ func play(t *testing.T, script string) []byte {
 
 // step gives in to the tracker, and checks what must hold after every step.
 func (s *story) step(in input) ([]hook.Event, error) {
-	events := s.tracker.step(in)
+	events, requests := s.tracker.step(in)
+	for len(requests) > 0 { // answered at once
+		more, next := s.tracker.step(resolved{at: s.now, of: requests[0], init: s.state[requests[0]], waiting: true})
+		events, requests = append(events, more...), append(requests[1:], next...)
+	}
 	for _, e := range events {
 		was, known := s.told[e.Key()]
 		switch {
@@ -92,7 +96,7 @@ func consistent(t *tracker) error {
 		}
 	}
 	for of, c := range t.byID {
-		awaited := t.byInit[c.Init.PID] == c || t.byRuntime[c.runtime.PID] == c
+		awaited := t.byInit[c.Init.PID] == c || t.byRuntime[c.runtime.PID] == c || t.resolving[of] == c
 		if c.instance() != of || c.State != hook.Stopped && !awaited {
 			return fmt.Errorf("nobody waits for the end of %s, %s", c.ID, c.State)
 		}

@@ -25,6 +25,7 @@ const (
 // passed over. For one goroutine, but for Close.
 type watch struct {
 	host   *root
+	reads  *reads
 	fd     int      // inotify; -1 where there is none to be had
 	events *os.File // the same
 	names  map[int32]map[string]bool
@@ -33,23 +34,23 @@ type watch struct {
 
 // newWatch makes a watch. With an error it may be nil, or a blind one: root may have no inotify instance left (of 128 by
 // default, for all of its programs).
-func newWatch(host *root) (*watch, error) {
+func newWatch(host *root, reads *reads) (*watch, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		err = fmt.Errorf("watch the host's directories: %w", err)
-		w, blindErr := newBlindWatch(host)
+		w, blindErr := newBlindWatch(host, reads)
 		return w, errors.Join(err, blindErr)
 	}
-	return &watch{host: host, fd: fd, events: os.NewFile(uintptr(fd), "inotify"), names: map[int32]map[string]bool{}}, nil
+	return &watch{host: host, reads: reads, fd: fd, events: os.NewFile(uintptr(fd), "inotify"), names: map[int32]map[string]bool{}}, nil
 }
 
 // newBlindWatch makes a watch that waits, and never tells of anything.
-func newBlindWatch(host *root) (*watch, error) {
+func newBlindWatch(host *root, reads *reads) (*watch, error) {
 	never, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("make a file that is never read: %w", err)
 	}
-	return &watch{host: host, fd: -1, events: os.NewFile(uintptr(never), "nothing")}, nil
+	return &watch{host: host, reads: reads, fd: -1, events: os.NewFile(uintptr(never), "nothing")}, nil
 }
 
 func (w *watch) Close() error {
@@ -72,39 +73,54 @@ func (w *watch) addLinked(name string, links int) {
 		next := path.Join(dir, part)
 		if !w.round[next] {
 			w.round[next] = true
-			if !w.addName(dir, part) || isPattern(part) {
+			s, err := within(w.reads, next, func() (step, error) { return w.look(dir, part), nil }, nil)
+			if err != nil || !s.there {
 				return
 			}
-			if target, err := w.host.readlink(next); err == nil && links < maxLinks {
-				if !path.IsAbs(target) {
-					target = path.Join(dir, target)
+			if s.wd >= 0 {
+				if w.names[s.wd] == nil {
+					w.names[s.wd] = map[string]bool{}
 				}
-				w.addLinked(target, links+1)
+				w.names[s.wd][part] = true
+			}
+			if isPattern(part) {
+				return
+			}
+			if s.target != "" && links < maxLinks {
+				if !path.IsAbs(s.target) {
+					s.target = path.Join(dir, s.target)
+				}
+				w.addLinked(s.target, links+1)
 			}
 		}
 		dir = next
 	}
 }
 
-// addName watches for name in the directory dir, and says whether there is one.
-func (w *watch) addName(dir, name string) bool {
+// step is one part of a way.
+type step struct {
+	there  bool   // its directory
+	wd     int32  // inotify's number for that; -1 without a watch: the regular look at everything has to do
+	target string // of a symlink
+}
+
+// look watches the directory dir, and says what its entry name is. It takes as long as the file system does.
+func (w *watch) look(dir, name string) step {
 	fd, err := w.host.lookup(dir, unix.O_DIRECTORY)
 	if err != nil {
-		return false
+		return step{wd: -1}
 	}
 	defer closeFD(fd)
-	if w.fd < 0 {
-		return true
+	s := step{there: true, wd: -1}
+	if w.fd >= 0 {
+		if wd, err := unix.InotifyAddWatch(w.fd, descriptor(fd), watchFor); err == nil {
+			s.wd = int32(wd)
+		}
 	}
-	wd, err := unix.InotifyAddWatch(w.fd, descriptor(fd), watchFor)
-	if err != nil {
-		return true // the regular look at everything has to do
+	if !isPattern(name) {
+		s.target, _ = w.host.readlink(path.Join(dir, name)) // few are symlinks
 	}
-	if w.names[int32(wd)] == nil {
-		w.names[int32(wd)] = map[string]bool{}
-	}
-	w.names[int32(wd)][name] = true
-	return true
+	return s
 }
 
 // wait says whether something changes on a way within d. After Close it is an error.

@@ -17,7 +17,7 @@ func watchTree(t *testing.T) (dir string, w *watch) {
 		"opt/current": "-> 7", "sbin/crun": "-> /etc/alternatives/crun", "etc/alternatives/crun": "-> ../../opt/current/crun",
 		"data/a1/bin/runc": "1", "loop": "-> loop", "tmp/runc": "1",
 	})
-	w, err := newWatch(openTestRoot(t, dir))
+	w, err := newWatch(openTestRoot(t, dir), newReads())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestWatchEndsWhenItIsClosed(t *testing.T) {
 // TestWatchIsBlindWithoutInotify: it waits, and tells of nothing.
 func TestWatchIsBlindWithoutInotify(t *testing.T) {
 	dir := t.TempDir()
-	w, err := newBlindWatch(openTestRoot(t, dir))
+	w, err := newBlindWatch(openTestRoot(t, dir), newReads())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,13 @@ const (
 	checkpointVersion = 1
 	// saveEvery is how much of what the API was told a crash can make the next agent tell again.
 	saveEvery = time.Second
+	// saveTimeout and loadTimeout are how long anybody waits for the file. A disk that is busy takes less.
+	saveTimeout = time.Second
+	loadTimeout = 5 * time.Second
 )
+
+// ErrHangs is that the checkpoint's file system does not answer.
+var ErrHangs = errors.New("the file system does not answer")
 
 // Checkpoint keeps a Set in a file, for the next agent on the node. What it holds are objects as the API has them, and
 // nothing else of a container. Lost or broken, it costs the exit codes of containers that end while no agent runs.
@@ -33,8 +39,10 @@ type Checkpoint struct {
 
 	knownSince time.Time
 
-	mu    sync.Mutex
-	saved int // the Set's changes that the file has
+	mu      sync.Mutex
+	started time.Time     // of the call into the file system that is under way; zero without one; guarded by mu
+	idle    chan struct{} // has one element where there is none
+	saved   int           // the Set's changes that the file has; of who has taken from idle
 }
 
 // content is the file.
@@ -45,12 +53,56 @@ type content struct {
 	Members          []*member
 }
 
-// NewCheckpoint prepares a file in dir, which is made.
-func NewCheckpoint(set *Set, dir string) (*Checkpoint, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of the checkpoint: %w", err)
+// NewCheckpoint is a checkpoint in dir, which Load makes.
+func NewCheckpoint(set *Set, dir string) *Checkpoint {
+	c := &Checkpoint{set: set, path: filepath.Join(dir, "containers.json"), knownSince: time.Now(), idle: make(chan struct{}, 1), saved: -1}
+	c.idle <- struct{}{}
+	return c
+}
+
+// Hanging returns the checkpoint's path while its file system does not answer, else nothing. Safe for concurrent use.
+func (c *Checkpoint) Hanging() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.started.IsZero() || time.Since(c.started) <= saveTimeout {
+		return ""
 	}
-	return &Checkpoint{set: set, path: filepath.Join(dir, "containers.json"), knownSince: time.Now(), saved: -1}, nil
+	return c.path
+}
+
+// within calls do, which may hang with the file system, and waits so long for it. There is one such call at a time: while
+// one hangs, the error is ErrHangs at once.
+func (c *Checkpoint) within(limit time.Duration, do func() error) error {
+	if c.Hanging() != "" {
+		return ErrHangs
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-c.idle:
+	case <-timer.C:
+		return ErrHangs
+	}
+	c.setStarted(time.Now())
+	done := make(chan error, 1)
+	go func() { // ends when the file system answers: nobody can wait for that
+		err := do()
+		c.setStarted(time.Time{})
+		c.idle <- struct{}{}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return ErrHangs
+	}
+}
+
+func (c *Checkpoint) setStarted(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.started = at
 }
 
 // KnownSince returns since when the agents of this boot have known all of the node's containers: since the checkpoint
@@ -60,9 +112,21 @@ func (c *Checkpoint) KnownSince() time.Time { return c.knownSince }
 // Load brings what the file has of this boot into the Set, and returns those containers, each as it was told last. The
 // error says why there are none; the Set is empty then, and all is well otherwise. No file is no error.
 func (c *Checkpoint) Load() ([]hook.Container, error) {
-	raw, err := os.ReadFile(c.path)
+	read := make(chan []byte, 1)
+	err := c.within(loadTimeout, func() error {
+		if err := os.MkdirAll(filepath.Dir(c.path), 0o700); err != nil {
+			return fmt.Errorf("make the directory of the checkpoint: %w", err)
+		}
+		raw, err := os.ReadFile(c.path)
+		read <- raw
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
+	}
+	var raw []byte
+	if err == nil {
+		raw = <-read
 	}
 	var file content
 	if err == nil {
@@ -91,21 +155,27 @@ func (c *Checkpoint) Load() ([]hook.Container, error) {
 	return known, nil
 }
 
-// Save writes the file, if something changed. Safe for concurrent use.
+// Save writes the file, if something changed. It waits for a second at most: the error is then ErrHangs. Safe for
+// concurrent use.
 func (c *Checkpoint) Save() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.within(saveTimeout, c.save); err != nil {
+		return fmt.Errorf("write the checkpoint %q: %w", c.path, err)
+	}
+	return nil
+}
+
+func (c *Checkpoint) save() error {
 	members, changes, err := c.set.encoded()
 	if err == nil && changes == c.saved {
 		return nil
 	}
 	raw, headErr := json.Marshal(content{checkpointVersion, c.set.options.NodeName, c.set.options.BootID, c.knownSince, []*member{}})
 	if err = errors.Join(err, headErr); err != nil {
-		return fmt.Errorf("encode the checkpoint: %w", err)
+		return fmt.Errorf("encode it: %w", err)
 	}
 	raw = append(raw[:len(raw)-len("]}")], bytes.Join(members, []byte(","))...)
 	if err := replace(c.path, append(raw, "]}"...)); err != nil {
-		return fmt.Errorf("write the checkpoint: %w", err)
+		return err
 	}
 	c.saved = changes
 	return nil
@@ -117,9 +187,12 @@ func (c *Checkpoint) Run(ctx context.Context) error {
 	defer tick.Stop()
 	told := ""
 	for {
-		if err := c.Save(); err != nil && err.Error() != told {
+		switch err := c.Save(); {
+		case err == nil:
+			told = ""
+		case err.Error() != told:
 			told = err.Error()
-			logr.FromContextOrDiscard(ctx).Error(err, "The next agent will know less")
+			logr.FromContextOrDiscard(ctx).Error(err, "Writing checkpoint: the next agent will not know how containers ended")
 		}
 		select {
 		case <-ctx.Done():

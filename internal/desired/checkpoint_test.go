@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 
 	"github.com/containerhook/containerhook/internal/hook"
 	"github.com/containerhook/containerhook/internal/hook/hooktest"
@@ -20,7 +22,7 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 		e := hooktest.Event(t, strings.ReplaceAll(words, "containerd-pod", hooktest.Configs(t)[0]))
 		set.Apply(e)
 	}
-	checkpoint := newCheckpoint(t, set, dir)
+	checkpoint := NewCheckpoint(set, dir)
 	save := func() {
 		t.Helper()
 		if err := checkpoint.Save(); err != nil {
@@ -36,7 +38,7 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 	save()
 
 	next := NewSet(testOptions())
-	known, err := newCheckpoint(t, next, dir).Load()
+	known, err := NewCheckpoint(next, dir).Load()
 	if err != nil || len(known) != 2 {
 		t.Fatalf("%d containers, %v", len(known), err)
 	}
@@ -60,7 +62,7 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 func TestACheckpointThatIsNoneIsAnErrorAndAnEmptySet(t *testing.T) {
 	set, good := NewSet(testOptions()), t.TempDir()
 	set.Apply(hooktest.Event(t, "a Running start=1"))
-	if err := newCheckpoint(t, set, good).Save(); err != nil {
+	if err := NewCheckpoint(set, good).Save(); err != nil {
 		t.Fatal(err)
 	}
 	whole, err := os.ReadFile(filepath.Join(good, "containers.json"))
@@ -84,20 +86,20 @@ func TestACheckpointThatIsNoneIsAnErrorAndAnEmptySet(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "containers.json"), []byte(c.raw), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			known, err := newCheckpoint(t, next, dir).Load()
+			known, err := NewCheckpoint(next, dir).Load()
 			if (err != nil) != c.fails || len(known) != 0 || len(next.members) != 0 {
 				t.Errorf("%d known, %d members, %v", len(known), len(next.members), err)
 			}
 		})
 	}
-	if known, err := newCheckpoint(t, NewSet(testOptions()), filepath.Join(t.TempDir(), "new")).Load(); err != nil || known != nil {
+	if known, err := NewCheckpoint(NewSet(testOptions()), filepath.Join(t.TempDir(), "new")).Load(); err != nil || known != nil {
 		t.Errorf("none at all: %v, %v", known, err)
 	}
 }
 
 func TestACheckpointIsWholeOrAsItWas(t *testing.T) {
 	set, dir := NewSet(testOptions()), t.TempDir()
-	checkpoint := newCheckpoint(t, set, dir)
+	checkpoint := NewCheckpoint(set, dir)
 	set.Apply(hooktest.Event(t, "a Running start=1"))
 	if err := checkpoint.Save(); err != nil {
 		t.Fatal(err)
@@ -113,7 +115,7 @@ func TestACheckpointIsWholeOrAsItWas(t *testing.T) {
 	if checkpoint.Save() == nil {
 		t.Error("saved where nothing can be written")
 	}
-	if known, err := newCheckpoint(t, NewSet(testOptions()), dir).Load(); err != nil || len(known) != 1 {
+	if known, err := NewCheckpoint(NewSet(testOptions()), dir).Load(); err != nil || len(known) != 1 {
 		t.Errorf("%d containers, %v", len(known), err)
 	}
 }
@@ -126,10 +128,10 @@ func TestKnownContainersComeInTheirOrder(t *testing.T) {
 		e.CreateTime = hooktest.Epoch.Add(time.Duration([]int{1, 3, 2}[i]) * time.Second)
 		set.Apply(e)
 	}
-	if err := newCheckpoint(t, set, dir).Save(); err != nil {
+	if err := NewCheckpoint(set, dir).Save(); err != nil {
 		t.Fatal(err)
 	}
-	known, err := newCheckpoint(t, NewSet(testOptions()), dir).Load()
+	known, err := NewCheckpoint(NewSet(testOptions()), dir).Load()
 	if err != nil || len(known) != 3 || known[2].State != hook.Running {
 		t.Errorf("%+v, %v", known, err)
 	}
@@ -147,12 +149,12 @@ func TestASandboxOfACheckpointIsToldWhereSandboxesAreAskedForNow(t *testing.T) {
 			options.Sandboxes = c.before
 			set := NewSet(options)
 			set.Apply(hooktest.Event(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
-			if err := newCheckpoint(t, set, dir).Save(); err != nil {
+			if err := NewCheckpoint(set, dir).Save(); err != nil {
 				t.Fatal(err)
 			}
 			options.Sandboxes = c.now
 			next := NewSet(options)
-			if _, err := newCheckpoint(t, next, dir).Load(); err != nil {
+			if _, err := NewCheckpoint(next, dir).Load(); err != nil {
 				t.Fatal(err)
 			}
 			if told := len(next.BeginAll()) == 1; told != c.told {
@@ -170,12 +172,12 @@ func TestASandboxThatEndedBeforeSandboxesWereAskedForIsNotTold(t *testing.T) {
 	set := NewSet(options)
 	set.Apply(hooktest.Event(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
 	set.Apply(hooktest.Event(t, "a Stopped pid=7 exit=0 finish=2"))
-	if err := newCheckpoint(t, set, dir).Save(); err != nil {
+	if err := NewCheckpoint(set, dir).Save(); err != nil {
 		t.Fatal(err)
 	}
 	options.Sandboxes = true
 	next := NewSet(options)
-	if _, err := newCheckpoint(t, next, dir).Load(); err != nil {
+	if _, err := NewCheckpoint(next, dir).Load(); err != nil {
 		t.Fatal(err)
 	}
 	if told := next.BeginAll(); len(told) > 0 {
@@ -183,11 +185,42 @@ func TestASandboxThatEndedBeforeSandboxesWereAskedForIsNotTold(t *testing.T) {
 	}
 }
 
-func newCheckpoint(t *testing.T, set *Set, dir string) *Checkpoint {
-	t.Helper()
-	c, err := NewCheckpoint(set, dir)
+// TestNobodyWaitsForACheckpointThatHangs: a FIFO that nobody reads holds its writer, as a file system that is gone.
+func TestNobodyWaitsForACheckpointThatHangs(t *testing.T) {
+	set, dir := NewSet(testOptions()), t.TempDir()
+	checkpoint := NewCheckpoint(set, dir)
+	set.Apply(hooktest.Event(t, "a Running start=1"))
+	fifo := filepath.Join(dir, "containers.json.next")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := checkpoint.Save(); !errors.Is(err, ErrHangs) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("it hangs: %v", err)
+	}
+	if got := checkpoint.Hanging(); !strings.HasPrefix(got, dir) {
+		t.Errorf("what hangs: %q", got)
+	}
+	began := time.Now()
+	if err := checkpoint.Save(); !errors.Is(err, ErrHangs) || time.Since(began) > saveTimeout {
+		t.Errorf("again, after %v: %v", time.Since(began), err)
+	}
+
+	reader, err := os.Open(fifo)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	defer reader.Close()
+	for deadline := time.Now().Add(30 * time.Second); checkpoint.Hanging() != ""; {
+		if time.Now().After(deadline) {
+			t.Fatal("it hangs although the file system answers")
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "containers.json")); err != nil { // the FIFO, renamed
+		t.Fatal(err)
+	}
+	set.Apply(hooktest.Event(t, "b Running start=1"))
+	if err := checkpoint.Save(); err != nil {
+		t.Errorf("after its answer: %v", err)
+	}
 }

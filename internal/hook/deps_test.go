@@ -23,6 +23,12 @@ const (
 	appliedSchema = applied + "/internal"
 )
 
+// The parts of internal/containerhook.
+const (
+	gateway = "internal/containerhook/gate"
+	tasks   = "internal/containerhook/task"
+)
+
 // For tests only.
 const (
 	golden   = "internal/golden"
@@ -33,8 +39,9 @@ const (
 var layers = map[string]struct{ ours, never []string }{
 	"bpf":                    {never: kubernetes},
 	"internal/hook":          {never: slices.Concat(kubernetes, kernel)},
-	"internal/containerhook": {ours: []string{"bpf", "internal/hook"}, never: kubernetes},
-	"internal/supervisor":    {never: slices.Concat(kubernetes, kernel)},
+	"internal/containerhook": {ours: []string{"bpf", "internal/hook", gateway, tasks}, never: kubernetes},
+	gateway:                  {ours: []string{"bpf", "internal/hook", tasks}, never: kubernetes},
+	tasks:                    {ours: []string{"bpf", "internal/hook"}, never: kubernetes},
 	golden:                   {never: slices.Concat(kubernetes, kernel)},
 	hooktest:                 {ours: []string{"internal/hook"}, never: slices.Concat(kubernetes, kernel)},
 	"api/v1alpha1":           {never: slices.Concat(clients, kernel)},

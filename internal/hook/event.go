@@ -109,6 +109,7 @@ type Status struct {
 	Runtimes []string  // paths of the binaries that are held, sorted
 	Listed   time.Time // when the runtimes' state was listed last; zero before
 	Unread   int       // states that this listing could not read: what is not in it may be there
+	Hanging  []string  // paths whose file system does not answer, sorted: what is there is not known
 	Missed   int64     // containers that the hook should have seen and a listing found
 	Late     int64     // execs that the deadline let go
 }

@@ -3,6 +3,7 @@ package kernel
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -213,23 +215,70 @@ func poll(limit time.Duration, check func() error) error {
 	}
 }
 
-// worker is the host's pid of the agent's worker: the child of its first process.
-func (a *agent) worker() int {
+// gate is the host's pid of the agent's gate: the one child of the pod's first process.
+func (a *agent) gate() (pid int) {
 	a.t.Helper()
-	pid := 0
-	a.eventually("with a worker", func() error {
-		var children []byte
-		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", a.cmd.Process.Pid))
-		for _, thread := range threads { // each has its own
-			some, _ := os.ReadFile(thread)
-			children = append(children, some...)
+	a.eventually("with a gate", func() error {
+		all := children(a.cmd.Process.Pid)
+		if len(all) != 1 {
+			return fmt.Errorf("the first process has the children %v", all)
 		}
-		if err == nil {
-			pid, err = strconv.Atoi(strings.TrimSpace(string(children)))
-		}
-		return err
+		pid = all[0]
+		return nil
 	})
 	return pid
+}
+
+// worker is the host's pid of the agent's worker: the last child of its gate, for one that cannot be ended stays.
+func (a *agent) worker() (pid int) {
+	a.t.Helper()
+	gate := a.gate()
+	a.eventually("with a worker", func() error {
+		all := children(gate)
+		if len(all) == 0 || exiting(all[len(all)-1]) {
+			return fmt.Errorf("the gate has the children %v, the last of which is not alive", all)
+		}
+		pid = all[len(all)-1]
+		return nil
+	})
+	return pid
+}
+
+// children are the pids of a process's children, the oldest first.
+func children(pid int) (all []int) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // each has its own
+	for _, thread := range threads {
+		some, _ := os.ReadFile(thread)
+		for word := range strings.FieldsSeq(string(some)) {
+			if child, err := strconv.Atoi(word); err == nil {
+				all = append(all, child)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b int) int { return cmp.Compare(started(a), started(b)) })
+	return all
+}
+
+// exiting reports whether a process has ended, or its first thread has: others of it may still be in the kernel.
+func exiting(pid int) bool {
+	fields := stat(pid)
+	return len(fields) == 0 || fields[0] == "Z" || fields[0] == "X"
+}
+
+// started is when a process began, in clock ticks since boot.
+func started(pid int) int {
+	ticks := 0
+	if fields := stat(pid); len(fields) > 19 {
+		ticks, _ = strconv.Atoi(fields[19]) // the kernel's own number
+	}
+	return ticks
+}
+
+// stat is what follows the name in a process's stat (proc(5)): its state, and so on.
+func stat(pid int) []string {
+	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // it may have ended
+	_, rest, _ := strings.Cut(string(raw), ") ")
+	return strings.Fields(rest)
 }
 
 // lockedBuffer is an agent's standard error.

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,22 +43,60 @@ func runHang(what string) error {
 // hang mounts, where the agent sees dir, a FUSE file system that never answers. The returned function takes it away.
 func (a *agent) hang(dir string) (release func()) {
 	a.t.Helper()
-	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	return hang(a.t, a.cmd.Process.Pid, dir)
+}
+
+// hang mounts a FUSE file system that never answers on dir in the mount namespace of a process. It takes each request,
+// so that whoever waits cannot be killed either. The returned function takes it away, and whoever waits gets an error.
+func hang(t *testing.T, pid int, dir string) (release func()) {
+	t.Helper()
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		a.t.Fatal(err)
+		t.Fatal(err)
 	}
+	device := os.NewFile(uintptr(fd), "fuse")
 	do := func(what string) {
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = append(os.Environ(), hangEnv+"="+what)
 		cmd.ExtraFiles = []*os.File{device}
 		if out, err := cmd.CombinedOutput(); err != nil {
-			a.t.Errorf("%s: %v\n%s", what, err, out)
+			t.Errorf("%s: %v\n%s", what, err, out)
 		}
 	}
-	where := fmt.Sprintf("%d:%s", a.cmd.Process.Pid, dir)
+	where := fmt.Sprintf("%d:%s", pid, dir)
 	do(where)
+
+	var over atomic.Bool
+	taken := make(chan struct{})
+	go func() {
+		defer close(taken)
+		for request := make([]byte, 64<<10); !over.Load(); {
+			ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 50)
+			if ready <= 0 {
+				continue
+			}
+			if _, err = unix.Read(fd, request); err != nil {
+				t.Errorf("read requests: %v", err)
+				return
+			}
+			if operation := binary.NativeEndian.Uint32(request[4:]); operation != 26 { // FUSE_INIT
+				continue
+			}
+			// struct fuse_out_header and fuse_init_out (linux/fuse.h), of version 7.31.
+			answer := make([]byte, 16+64)
+			binary.NativeEndian.PutUint32(answer, uint32(len(answer)))
+			copy(answer[8:16], request[8:16]) // which request it is for
+			binary.NativeEndian.PutUint32(answer[16:], 7)
+			binary.NativeEndian.PutUint32(answer[20:], 31)
+			if _, err := unix.Write(fd, answer); err != nil {
+				t.Errorf("answer the first request: %v", err)
+			}
+		}
+	}()
 	return sync.OnceFunc(func() {
 		do(where + ":off")
+		over.Store(true)
+		<-taken
 		device.Close() // whoever waits gets an error
 	})
 }

@@ -56,7 +56,7 @@ func (a *agent) marks() map[uint64]bool {
 	a.t.Helper()
 	marks := map[uint64]bool{}
 	a.eventually("with a fanotify group", func() error {
-		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", a.worker()))
+		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", a.gate()))
 		groups := 0
 		for _, file := range files {
 			info, _ := os.ReadFile(file) // closed meanwhile, perhaps

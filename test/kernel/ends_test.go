@@ -178,7 +178,7 @@ func TestEveryEndIsToldAsItWas(t *testing.T) {
 		t.Errorf("%v containers were only found by a listing", missed)
 	}
 	t.Logf("%d ends, each told once with its code, signal and reason; late answers: %v", count,
-		a.metric("containerhook_late_answers_total"))
+		a.metric("containerhook_deadline_exceeded_total"))
 }
 
 // live has a container live and end like that, and checks what is told.

@@ -264,7 +264,7 @@ func (a *agent) checkAll(t *testing.T, n *node, forms []form) {
 		t.Errorf("%v containers were only found by a listing", missed)
 	}
 	t.Logf("%d forms with real runtimes: each told once, in order, with its facts; late answers: %v", count,
-		a.metric("containerhook_late_answers_total"))
+		a.metric("containerhook_deadline_exceeded_total"))
 }
 
 // newFormsNode is a node whose containers can be made at the same time: two cruns would both make what is missing in

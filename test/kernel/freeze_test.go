@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,10 +21,11 @@ import (
 
 // What a hold may last at most, from docs/security-model.md. The exec itself and a busy machine are allowed for.
 const (
-	deadline       = 200 * time.Millisecond
-	workerLives    = deadline + 100*time.Millisecond
-	workerKilled   = 500 * time.Millisecond
-	supervisorOnly = 2500 * time.Millisecond
+	deadline    = 200 * time.Millisecond
+	gateLives   = deadline + 100*time.Millisecond // whatever becomes of the worker
+	workerEnded = 20 * time.Millisecond           // nobody waits for it
+	gateKilled  = 500 * time.Millisecond
+	gateStopped = 2500 * time.Millisecond // the watchdog ends it
 )
 
 // machineAtMost is what a busy machine may add to a hold, however long an exec takes that nobody holds.
@@ -33,11 +35,17 @@ const machineAtMost = 500 * time.Millisecond
 func (n *node) hold(what string, limit time.Duration, during func()) {
 	n.t.Helper()
 	held, free := n.execTimes(during)
-	n.t.Logf("longest hold with %s: %v (limit %v); the machine itself: %v", what, held[0].Round(time.Millisecond),
-		limit, free.Round(time.Millisecond))
+	n.row(what, held, limit, free)
 	if allowed := limit + min(3*free, machineAtMost); held[0] > allowed {
 		n.t.Errorf("held for %v, more than %v; the machine itself took %v", held[0], allowed, free)
 	}
+}
+
+// row prints the row of a table.
+func (n *node) row(what string, held []time.Duration, limit, free time.Duration) {
+	n.t.Helper()
+	n.t.Logf("hold-row: | %s | %v | %v | of %d execs, the machine itself %v |", what, held[0].Round(time.Millisecond), limit,
+		len(held), free.Round(time.Millisecond))
 }
 
 // holdInFlood is hold where the agent has to work for many at once, so that a processor may not be free when a deadline
@@ -46,15 +54,15 @@ func (n *node) holdInFlood(what string, during func()) {
 	n.t.Helper()
 	held, free := n.execTimes(during)
 	most := held[len(held)/4]
-	n.t.Logf("holds with %s: %v at most (limit %v), three of four %v (limit %v), of %d; the machine itself: %v", what,
-		held[0].Round(time.Millisecond), supervisorOnly, most.Round(time.Millisecond), workerLives, len(held), free.Round(time.Millisecond))
+	n.row(what, held, gateStopped, free)
+	n.t.Logf("three of four %v (limit %v)", most.Round(time.Millisecond), gateLives)
 
 	machine := min(3*free, machineAtMost)
-	if held[0] > supervisorOnly+machine {
-		n.t.Errorf("held for %v, more than %v; the machine itself took %v", held[0], supervisorOnly+machine, free)
+	if held[0] > gateStopped+machine {
+		n.t.Errorf("held for %v, more than %v; the machine itself took %v", held[0], gateStopped+machine, free)
 	}
-	if most > workerLives+machine {
-		n.t.Errorf("one of four was held for %v, more than %v; the machine itself took %v", most, workerLives+machine, free)
+	if most > gateLives+machine {
+		n.t.Errorf("one of four was held for %v, more than %v; the machine itself took %v", most, gateLives+machine, free)
 	}
 }
 
@@ -110,11 +118,7 @@ func (n *node) execTime(probe string) time.Duration {
 	cmd := exec.Command(probe, "start", "nothing")
 	out, err := bounded(limit, cmd)
 	took := time.Since(began)
-	switch {
-	case n.mayDeny > 0 && probe == n.marked && errors.Is(err, unix.EPERM):
-		n.mayDeny--
-		n.t.Log("an exec was denied")
-	case cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != refused: // it knows no start
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != refused { // it knows no start
 		n.t.Fatalf("the probe did not run: %v: %s", err, out)
 	}
 	return took
@@ -163,7 +167,7 @@ func TestAHandlerThatHangsHoldsNothingBeyondTheDeadline(t *testing.T) {
 		t.Fatalf("the handler was not called: %v", err)
 	}
 	started := time.Duration(0)
-	n.hold("a handler that sleeps for 3 s", workerLives, func() {
+	n.hold("a handler that sleeps for 3 s", gateLives, func() {
 		began := time.Now()
 		n.script(`$0 start "$1"`, id)
 		started = time.Since(began)
@@ -174,58 +178,98 @@ func TestAHandlerThatHangsHoldsNothingBeyondTheDeadline(t *testing.T) {
 	t.Logf("runc start took %v meanwhile", started.Round(time.Millisecond))
 }
 
-func TestAStoppedOrKilledAgentHoldsNothingForLong(t *testing.T) {
+// TestAWorkerThatIsStoppedOrEndsHoldsNothing: the first exec may wait until the deadline, the others for nothing.
+func TestAWorkerThatIsStoppedOrEndsHoldsNothing(t *testing.T) {
 	n := newNode(t)
+	a := n.startAgent()
+	send(t, a.worker(), syscall.SIGKILL)() // a first worker that ends at once with 2, as in a panic, ends the agent
+	a.eventually("with another worker", func() error { return a.probe("/readyz") })
+	marks := a.marks()
 	for _, test := range []struct {
 		what  string
 		limit time.Duration
-		fault func(a *agent) func()
+		fault func() func()
 	}{
-		{"the worker under SIGSTOP", supervisorOnly, func(a *agent) func() {
-			return while(send(a.t, a.worker(), syscall.SIGSTOP), 3*time.Second, nothing)
+		{"the worker under SIGSTOP", gateLives, func() func() {
+			worker := a.worker()
+			return while(send(t, worker, syscall.SIGSTOP), 3*time.Second, send(t, worker, syscall.SIGCONT))
 		}},
-		{"the worker under SIGKILL", workerKilled, func(a *agent) func() {
-			return while(send(a.t, a.worker(), syscall.SIGKILL), time.Second, nothing)
+		{"the worker under SIGKILL", workerEnded, func() func() {
+			return while(send(t, a.worker(), syscall.SIGKILL), time.Second, nothing)
 		}},
-		{"the worker under SIGABRT, as in a panic", workerKilled, func(a *agent) func() {
-			return while(send(a.t, a.worker(), syscall.SIGABRT), time.Second, nothing)
+		{"the worker under SIGABRT, as in a panic", workerEnded, func() func() {
+			return while(send(t, a.worker(), syscall.SIGABRT), time.Second, nothing)
 		}},
-		{"the supervisor under SIGSTOP", workerLives, func(a *agent) func() {
+		{"the pod's first process under SIGSTOP", gateLives, func() func() {
 			pid := a.cmd.Process.Pid
-			return while(send(a.t, pid, syscall.SIGSTOP), 3*time.Second, send(a.t, pid, syscall.SIGCONT))
-		}},
-		{"worker and supervisor under SIGSTOP", supervisorOnly, func(a *agent) func() {
-			worker, pid := a.worker(), a.cmd.Process.Pid
-			return while(func() { send(a.t, pid, syscall.SIGSTOP)(); send(a.t, worker, syscall.SIGSTOP)() }, 3*time.Second,
-				send(a.t, pid, syscall.SIGCONT))
+			return while(send(t, pid, syscall.SIGSTOP), 3*time.Second, send(t, pid, syscall.SIGCONT))
 		}},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			n := *n
-			n.t = t // so that its agent ends with it
-			a := n.startAgent()
-			n.hold(test.what, test.limit, test.fault(a))
+			n.t = t
+			late, unseen := a.metric(lateExecs), a.metric(unseenExecs)
+			n.hold(test.what, test.limit, test.fault())
 			a.checkSeesAgain(&n)
+			late, unseen = a.metric(lateExecs)-late, a.metric(unseenExecs)-unseen
+			t.Logf("%v execs were allowed at the deadline, %v at once", late, unseen)
+			if late > 3 { // one, and what a busy machine adds
+				t.Errorf("%v execs waited for the deadline", late)
+			}
+			if got := a.marks(); !maps.Equal(got, marks) {
+				t.Errorf("marked %v, before %v", got, marks)
+			}
 		})
 	}
 }
 
-func TestAKilledSupervisorTakesItsWorkerWithIt(t *testing.T) {
+// unseenExecs are those that were allowed at once, for nobody was there to look at them.
+const unseenExecs = `containerhook_exec_events_total{result="no_worker"}`
+
+// TestAGateThatIsStoppedOrKilledHoldsNothingForLong, and its worker ends with it.
+func TestAGateThatIsStoppedOrKilledHoldsNothingForLong(t *testing.T) {
 	n := newNode(t)
-	a := n.startAgent()
-	worker := a.worker()
-	n.hold("the supervisor under SIGKILL", workerKilled, while(a.kill, time.Second, nothing))
-	if err := poll(5*time.Second, func() error {
-		if err := syscall.Kill(worker, 0); !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("the worker is still there: %w", err)
-		}
-		return nil
-	}); err != nil {
-		t.Error(err)
+	for _, test := range []struct {
+		what  string
+		limit time.Duration
+		fault func(gate, worker int) func()
+	}{
+		{"the gate under SIGSTOP", gateStopped, func(gate, _ int) func() { return send(t, gate, syscall.SIGSTOP) }},
+		{"gate and worker under SIGSTOP", gateStopped, func(gate, worker int) func() {
+			return func() { send(t, worker, syscall.SIGSTOP)(); send(t, gate, syscall.SIGSTOP)() }
+		}},
+		{"the gate under SIGKILL", gateKilled, func(gate, _ int) func() { return send(t, gate, syscall.SIGKILL) }},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			n := *n
+			n.t = t // so that its agents end with it
+			a := n.startAgent()
+			worker := a.worker()
+			n.hold(test.what, test.limit, while(test.fault(a.gate(), worker), 3*time.Second, nothing))
+			a.checkKilled()
+			if err := syscall.Kill(worker, 0); !errors.Is(err, unix.ESRCH) {
+				t.Errorf("the worker is still there: %v", err)
+			}
+			n.startAgent().checkSeesAgain(&n)
+		})
 	}
 }
 
-// kill ends the agent at once.
+// checkKilled waits for the end of an agent whose gate was killed.
+func (a *agent) checkKilled() {
+	a.t.Helper()
+	a.mu.Lock()
+	a.ended = true
+	a.mu.Unlock()
+	timer := time.AfterFunc(limit, func() { _ = a.cmd.Process.Kill() })
+	defer timer.Stop()
+	_ = a.cmd.Wait() // its exit code is all that it has to say
+	if got := a.cmd.ProcessState.ExitCode(); got != 128+int(syscall.SIGKILL) {
+		a.t.Errorf("the agent ended with %d\n%s", got, lastOf(a.stderr.String()))
+	}
+}
+
+// kill ends the agent at once: the first process of its PID namespace takes all others with it.
 func (a *agent) kill() {
 	a.mu.Lock()
 	a.ended = true
@@ -235,40 +279,56 @@ func (a *agent) kill() {
 }
 
 // TestEveryExecThatQueuesBehindAStoppedAgentRuns: none is denied, and none stays, whether the kernel lets them go, as the
-// worker is killed, or the worker answers. So many processes take their time on few processors, so the limit is the promised
+// gate is killed, or the gate answers. So many processes take their time on few processors, so the limit is the promised
 // one and a multiple of what as many take that nobody holds.
 func TestEveryExecThatQueuesBehindAStoppedAgentRuns(t *testing.T) {
 	const stopped, few = 500 * time.Millisecond, 400 // so that the worker is not silent for so long that it is killed
 	n := newNode(t)
-	for what, goesOn := range map[string]bool{"for good": false, "for half a second": true} {
-		t.Run(what, func(t *testing.T) {
+	for _, test := range []struct {
+		what         string
+		gate, goesOn bool
+	}{{"gate, for good", true, false}, {"gate, for half a second", true, true}, {"worker, for good", false, false}} {
+		t.Run(test.what, func(t *testing.T) {
 			count := few
-			if !goesOn {
+			if !test.goesOn {
 				count = machine.Volume(few, 2000)
 			}
 			n := *n
 			n.t = t // so that its agent ends with it
 			a := n.startAgent()
-			worker := a.worker()
 			free := n.execAtOnce(n.unmarked, count)
 
-			send(t, worker, syscall.SIGSTOP)()
-			if goesOn {
-				timer := time.AfterFunc(stopped, send(t, worker, syscall.SIGCONT))
+			pid := a.worker()
+			if test.gate {
+				pid = a.gate()
+			}
+			send(t, pid, syscall.SIGSTOP)()
+			if test.goesOn {
+				timer := time.AfterFunc(stopped, send(t, pid, syscall.SIGCONT))
 				defer timer.Stop()
 			}
 			held := n.execAtOnce(n.marked, count)
 
-			t.Logf("%d execs at once took %v behind an agent that was stopped %s, and %v where nobody holds them", count,
-				held.Round(time.Millisecond), what, free.Round(time.Millisecond))
-			if allowed := min(supervisorOnly+4*free, limit); held > allowed {
+			t.Logf("%d execs at once took %v behind a stopped %s, and %v where nobody holds them", count, held.Round(time.Millisecond),
+				test.what, free.Round(time.Millisecond))
+			if allowed := min(gateStopped+4*free, limit); held > allowed {
 				t.Errorf("%d execs took %v, more than %v", count, held, allowed)
 			}
-			if held < stopped {
+			if test.gate && held < stopped {
 				t.Errorf("the execs took only %v: nothing held them", held)
 			}
-			if got := a.log("Worker crashed"); goesOn && got != 0 {
-				t.Errorf("the worker crashed %d times: it did not answer them", got)
+			switch {
+			case !test.gate:
+				send(t, pid, syscall.SIGCONT)()
+				if late := a.metric(lateExecs); late == 0 {
+					t.Error("none waited for the deadline: nothing held them")
+				}
+				if all := a.metric("containerhook_exec_events_total"); all < float64(count) {
+					t.Errorf("%v of %d execs were counted", all, count)
+				}
+			case !test.goesOn:
+				a.checkKilled()
+				a = n.startAgent()
 			}
 			a.checkSeesAgain(&n)
 		})
@@ -297,60 +357,85 @@ func TestAnAgentThatCannotWriteHoldsNothing(t *testing.T) {
 	n := newNode(t)
 	a := n.startAgent()
 	a.pause <- true
-	n.hold("a full pipe for a standard output", workerLives, func() {
+	n.hold("a full pipe for a standard output", gateLives, func() {
 		_, bundle := n.bundle([]string{"exit", "0"}, nil)
 		n.script(`for i in $(seq 20); do $0 run --bundle "$1" "$2-pipe$i"; done`, bundle, idPrefix())
 	})
-	if late := a.metric("containerhook_late_answers_total"); late == 0 {
+	if late := a.metric("containerhook_deadline_exceeded_total"); late == 0 {
 		t.Error("nothing was late: the agent could write")
 	}
 	a.pause <- false
 	a.checkSeesAgain(n)
 }
 
-// TestAnAgentOutOfMemoryHoldsNothingForLong, nor denies more than the one exec whose event it was reading: fanotify denies
-// one for whose event it finds no memory.
-func TestAnAgentOutOfMemoryHoldsNothingForLong(t *testing.T) {
+func TestAWorkerOutOfMemoryHoldsNothing(t *testing.T) {
 	n := newNode(t)
-	n.mayDeny = 1
 	a := n.startAgent()
 	group := newMemoryGroup(t)
-	n.hold("the worker OOM-killed", workerKilled, func() {
+	n.hold("the worker OOM-killed", gateLives, func() {
 		group.confine(t, a.worker(), 1<<20)
-		// It needs memory to answer a scrape.
-		if err := poll(10*time.Second, func() error {
-			_ = get("http://"+a.scrape+"/metrics", nil)
-			if a.log("Worker crashed") == 0 {
-				return fmt.Errorf("the worker is alive")
-			}
-			return nil
-		}); err != nil {
-			t.Error(err)
-		}
+		a.starve()
 	})
 	group.remove(t)
 	a.checkSeesAgain(n)
 }
 
-// TestAnAgentOutOfDescriptorsLetsExecsGo: fanotify denies an exec for whose event it finds no descriptor.
-func TestAnAgentOutOfDescriptorsLetsExecsGo(t *testing.T) {
-	n := newNode(t)
-	n.files = 90 // the agent has about 30 open: with the 64 that the gate keeps clear of, too few
-	a := n.startAgent()
-	n.hold("few descriptors", workerKilled, func() {
-		n.script(`for i in $(seq 300); do "$1" exit 0; done`, n.marked) // fails where one is denied
-	})
-	if a.log("descriptors run out") == 0 {
-		t.Error("the agent does not say that it gave up for want of descriptors")
+// starve waits for the end of a worker that has no memory to answer a scrape.
+func (a *agent) starve() {
+	a.t.Helper()
+	if err := poll(10*time.Second, func() error {
+		_ = get("http://"+a.scrape+"/metrics", nil)
+		if a.log("Worker crashed") == 0 {
+			return fmt.Errorf("the worker is alive")
+		}
+		return nil
+	}); err != nil {
+		a.t.Error(err)
 	}
-	a.eventually("ready, by listing", func() error { return a.probe("/readyz") })
 }
 
-func TestAnAgentThatCrashesAgainAndAgainTurnsItsHookOffAndLists(t *testing.T) {
+// TestAnAgentWithFewDescriptorsDeniesNoExec: fanotify denies one for whose event the gate has no descriptor.
+func TestAnAgentWithFewDescriptorsDeniesNoExec(t *testing.T) {
+	t.Run("too few to hold any", func(t *testing.T) {
+		n := newNode(t)
+		n.files = 256
+		a := n.startAgent("--list-interval", "1s")
+		n.hold("too few descriptors to hold any", workerEnded, func() {
+			n.script(`for i in $(seq 300); do "$1" exit 0; done`, n.marked) // fails where one is denied
+		})
+		if a.log("the limit of open files, 256, is too low") != 1 {
+			t.Error("the agent does not say that it needs more descriptors")
+		}
+		id, bundle := n.bundle([]string{"sleep"}, nil)
+		n.remove(n.runc, id)
+		n.must(n.runc, "run", "--detach", "--bundle", bundle, id)
+		if c := a.wait(id, v1alpha1.StateRunning); seenBy(&c) != v1alpha1.ReasonListing {
+			t.Errorf("it was seen by %s, want %s", seenBy(&c), v1alpha1.ReasonListing)
+		}
+	})
+	t.Run("enough to hold a few", func(t *testing.T) {
+		n := newNode(t)
+		n.files = 270
+		a := n.startAgent()
+		worker := a.worker()
+		send(t, worker, syscall.SIGSTOP)()
+		n.execAtOnce(n.marked, 400) // fails where one is denied
+		send(t, worker, syscall.SIGCONT)()
+		if over := a.metric(`containerhook_exec_events_total{result="over_limit"}`); over == 0 {
+			t.Error("no exec found the descriptors used up")
+		}
+		a.checkSeesAgain(n)
+	})
+}
+
+// TestAWorkerThatCrashesAgainAndAgainLeavesTheHookOn: the marks stay, and the next worker sees containers by the hook.
+func TestAWorkerThatCrashesAgainAndAgainLeavesTheHookOn(t *testing.T) {
 	t.Parallel()
+	const crashes = 5
 	n := newNode(t)
-	a := n.startAgent("--deadline", "1s", "--list-interval", "1s")
-	for crash := 1; crash <= 5; crash++ {
+	a := n.startAgent("--deadline", "1s")
+	marks := a.marks()
+	for crash := 1; crash <= crashes; crash++ {
 		send(t, a.worker(), syscall.SIGKILL)()
 		a.eventually("restarted", func() error {
 			if got := a.log("Worker crashed"); got < crash {
@@ -359,20 +444,21 @@ func TestAnAgentThatCrashesAgainAndAgainTurnsItsHookOffAndLists(t *testing.T) {
 			return nil
 		})
 	}
-	a.eventually("ready, by listing", func() error {
-		if a.log("The node is not hooked") == 0 {
-			return fmt.Errorf("it does not say that the node is not hooked")
-		}
-		return a.probe("/readyz")
-	})
-	if marked := a.metric("containerhook_marked_runtimes"); marked != 0 {
-		t.Errorf("%v runtimes are marked by an agent that crashes again and again", marked)
+	a.eventually("ready again", func() error { return a.probe("/readyz") })
+	if got := a.metric("containerhook_worker_restarts_total"); got != crashes {
+		t.Errorf("%v restarts are counted, want %d", got, crashes)
+	}
+	if got := a.marks(); !maps.Equal(got, marks) {
+		t.Errorf("marked %v, before %v", got, marks)
+	}
+	if got := a.metric("containerhook_marked_runtimes"); got != float64(len(marks)-1) { // but for the heartbeat
+		t.Errorf("%v runtimes are marked by its own count, want %d", got, len(marks)-1)
 	}
 	id, bundle := n.bundle([]string{"sleep"}, nil)
 	n.remove(n.runc, id)
 	n.must(n.runc, "run", "--detach", "--bundle", bundle, id)
-	if c := a.wait(id, v1alpha1.StateRunning); c.Status.Conditions[0].Reason != v1alpha1.ReasonListing {
-		t.Errorf("it was observed by %s, want %s", c.Status.Conditions[0].Reason, v1alpha1.ReasonListing)
+	if c := a.wait(id, v1alpha1.StateRunning); seenBy(&c) != v1alpha1.ReasonHook {
+		t.Errorf("it was seen by %s, want %s", seenBy(&c), v1alpha1.ReasonHook)
 	}
 }
 
@@ -382,11 +468,11 @@ func TestAHostProcThatHangsHoldsNothing(t *testing.T) {
 	a := n.startAgent()
 	release := a.hang(filepath.Join(hostDir, "proc"))
 	prefix := idPrefix() + "-proc"
-	n.hold("a host procfs that hangs", workerLives, func() {
+	n.hold("a host procfs that hangs", gateLives, func() {
 		_, bundle := n.bundle([]string{"exit", "3"}, nil)
 		n.script(`for i in 1 2 3 4 5; do $0 run --bundle "$1" "$2$i" || test $? = 3; done`, bundle, prefix)
 	})
-	if late := a.metric("containerhook_late_answers_total"); late == 0 {
+	if late := a.metric("containerhook_deadline_exceeded_total"); late == 0 {
 		t.Error("nothing was late: the procfs did not hang")
 	}
 	release()
@@ -412,7 +498,7 @@ func TestAListingThatHangsHoldsNothing(t *testing.T) {
 	a := n.startAgent("--list-interval", "1s", "--state-root", other)
 	release := a.hang(filepath.Join(hostDir, other))
 	id, bundle := n.bundle([]string{"exit", "3"}, nil)
-	n.hold("a listing that hangs", workerLives, while(nothing, 3*time.Second, func() {
+	n.hold("a listing that hangs", gateLives, while(nothing, 3*time.Second, func() {
 		n.script(`$0 run --bundle "$1" "$2" || test $? = 3`, bundle, id)
 	}))
 	a.wait(id, v1alpha1.StateStopped)

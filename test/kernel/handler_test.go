@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/containerhook/containerhook/internal/containerhook"
+	"github.com/containerhook/containerhook/internal/containerhook/gate"
 	"github.com/containerhook/containerhook/internal/hook"
 	"github.com/containerhook/containerhook/test/machine"
 )
@@ -60,31 +62,52 @@ func touch(dir, name string) {
 	}
 }
 
-// runHandler is the main of a hook with one of handlers.
+// runHandler is the main of an agent with one of handlers: of its gate, and of its worker.
 func runHandler(kind string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	dir := filepath.Join(hostDir, os.Getenv(toldDirEnv))
-	options := containerhook.Options{HostRoot: hostDir, OnlyRuntimePaths: true, Metrics: prometheus.NewRegistry(),
-		RuntimePaths: strings.Split(os.Getenv(runtimesEnv), ","), Handler: handlers[kind](dir)}
-	if kind == "touch" {
-		options.Deadline = time.Second // that a busy machine is late is another test's matter
+	run := runHandlerGate
+	if gate.IsWorker() {
+		run = runHandlerWorker
+	} else if code, is, err := gate.First(); is && err == nil {
+		return code
 	}
-	h, err := containerhook.New(options)
-	if err != nil {
+	if err := run(ctx, kind); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	return 0
+}
+
+func runHandlerGate(ctx context.Context, kind string) error {
+	options := gate.Options{HostProc: filepath.Join(hostDir, "proc")}
+	if kind == "touch" {
+		options.Deadline = time.Second // that a busy machine is late is another test's matter
+	}
+	g, err := gate.New(options)
+	if err != nil {
+		return err
+	}
+	return g.Run(ctx)
+}
+
+func runHandlerWorker(ctx context.Context, kind string) error {
+	session, err := gate.Join(filepath.Join(hostDir, "proc"))
+	if err != nil {
+		return err
+	}
+	h, err := containerhook.New(containerhook.Options{HostRoot: hostDir, Session: session, OnlyRuntimePaths: true,
+		Metrics: prometheus.NewRegistry(), RuntimePaths: strings.Split(os.Getenv(runtimesEnv), ",")})
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(hostDir, os.Getenv(toldDirEnv))
 	go func() {
 		if poll(10*time.Second, h.Ready) == nil {
 			touch(dir, "ready")
 		}
 	}()
-	if err := h.Run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
+	return errors.Join(h.Run(ctx, nil, handlers[kind](dir)), session.Close())
 }
 
 // startHandler runs a hook with a handler in a pod's namespaces; the handler makes its files in dir.

@@ -300,14 +300,14 @@ func TestHostileCreatesAreNotBelievedAndGiveNothingAway(t *testing.T) {
 				h.checkAttacks(a, rootless)
 			}
 			worker := a.worker()
-			before := memory(t, worker, "VmHWM:") // what is resident at one moment is the collector's
+			before := memory(t, worker, "status", "VmHWM:") // what is resident at one moment is the collector's
 			h.holdInFlood("hostile creates", func() {
 				for round := 0; round < rounds && !t.Failed(); round++ {
 					h.checkAttacks(a, rootless)
 				}
 			})
 			a.settled(h.node)
-			after := memory(t, worker, "VmHWM:")
+			after := memory(t, worker, "status", "VmHWM:")
 			objects := h.checkObjects(a, rootless)
 			a.checkHarmless()
 			if grown := after - before; grown > 16<<10 { // a round that keeps its config.jsons keeps 6 MiB of root's alone
@@ -334,7 +334,7 @@ func (a *agent) checkUsers(want int) {
 
 const (
 	rootlessExecs = `containerhook_exec_events_total{result="rootless"}`
-	lateExecs     = `containerhook_exec_events_total{result="late"}`
+	lateExecs     = `containerhook_exec_events_total{result="timeout"}`
 )
 
 // reasons are the metrics of which one must count an attack; none where it is no failure.
@@ -511,7 +511,7 @@ func TestArgumentsThatChangeUnderOurEyesAreHarmless(t *testing.T) {
 		t.Errorf("%d objects were told of %d processes", objects, len(attackers))
 	}
 	results := map[string]float64{}
-	for _, result := range []string{"create", "other", "unread"} {
+	for _, result := range []string{"create", "ignored", "error"} {
 		if results[result] = a.metric(fmt.Sprintf("containerhook_exec_events_total{result=%q}", result)); results[result] == 0 {
 			t.Errorf("none counts as %q: the arguments did not change", result)
 		}
@@ -708,7 +708,7 @@ func TestAUserWithLargeConfigsDoesNotFillTheMemory(t *testing.T) {
 		}
 	})
 	a.settled(h.node)
-	peak := memory(t, worker, "VmHWM:")
+	peak := memory(t, worker, "status", "VmHWM:")
 	if peak > 256<<10 {
 		t.Errorf("the agent had %d MiB resident", peak>>10)
 	}
@@ -753,7 +753,7 @@ func TestAUserWhoseFilesHangDoesNotCrowdRootOut(t *testing.T) {
 			t.Errorf("the execs: %v: %s", err, lastOf(out))
 		}
 	})
-	late := a.metric("containerhook_late_answers_total")
+	late := a.metric("containerhook_deadline_exceeded_total")
 	if late == 0 {
 		t.Error("nothing was late: the files did not hang")
 	}
@@ -762,5 +762,5 @@ func TestAUserWhoseFilesHangDoesNotCrowdRootOut(t *testing.T) {
 		t.Errorf("meanwhile a container of root's was seen by %s", seenBy(&c))
 	}
 	t.Logf("%d creates of a user whose files hang: %v late, %v crowded; a container of root's was seen by the hook", count, late,
-		a.metric(`containerhook_exec_events_total{result="crowded"}`))
+		a.metric(`containerhook_exec_events_total{result="over_limit"}`))
 }

@@ -25,7 +25,6 @@ type node struct {
 	marked, unmarked   string // the probe: one copy marked as if it were a runtime, one not
 	rootfs             string
 	files              uint64 // limit of open files of agents; 0: as it is
-	mayDeny            int    // how many execs may be denied while holds are measured
 }
 
 // made counts containers, for their IDs.

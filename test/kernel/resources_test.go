@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,47 +20,73 @@ import (
 	"github.com/containerhook/containerhook/test/machine"
 )
 
-// usage is what an agent's worker has of the machine.
+// usage is what an agent's gate and worker have of the machine.
 type usage struct {
-	descriptors, marks, followed, memcgs, goroutines int
-	rss                                              int // KiB
+	gate, worker                                     process
+	descriptors, marks, followed, memcgs, goroutines int // descriptors of both, goroutines of the worker
+	rss                                              int // of both, KiB
+}
+
+// process is what one process has.
+type process struct{ descriptors, threads, rss, pss int } // KiB
+
+func (p process) String() string {
+	return fmt.Sprintf("%d descriptors, %d threads, RSS %.1f, PSS %.1f MiB", p.descriptors, p.threads, float64(p.rss)/1024, float64(p.pss)/1024)
 }
 
 func (u usage) String() string {
-	return fmt.Sprintf("%d descriptors, %d goroutines, %d marks, %d followed processes and %d memory cgroups in maps, RSS %.1f MiB",
-		u.descriptors, u.goroutines, u.marks, u.followed, u.memcgs, float64(u.rss)/1024)
+	return fmt.Sprintf("%d marks, %d followed processes and %d memory cgroups in maps; gate: %v; worker: %v, %d goroutines",
+		u.marks, u.followed, u.memcgs, u.gate, u.worker, u.goroutines)
 }
 
-// usage looks at the worker from outside, but for its goroutines.
+// usage looks at both processes from outside, but for the worker's goroutines.
 func (a *agent) usage() usage {
 	a.t.Helper()
-	u := usage{goroutines: int(a.metric("go_goroutines"))}
-	worker := a.worker()
-	u.rss = rss(a.t, worker)
-	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", worker))
-	if err != nil || len(infos) == 0 {
-		a.t.Fatalf("the worker's descriptors cannot be listed: %v", err)
-	}
-	u.descriptors = len(infos)
-	maps := map[string]int{}
-	for _, name := range infos {
-		info, _ := os.ReadFile(name) // it may be closed by now
-		for line := range strings.Lines(string(info)) {
-			if strings.HasPrefix(line, "fanotify ino:") {
-				u.marks++
-			}
+	gate, worker := a.gate(), a.worker()
+	u := usage{goroutines: int(a.metric("go_goroutines")), gate: a.process(gate), worker: a.process(worker), marks: len(a.marks())}
+	u.descriptors, u.rss = u.gate.descriptors+u.worker.descriptors, u.gate.rss+u.worker.rss
+
+	for _, pid := range []int{gate, worker} { // each has both maps open
+		maps := map[string]int{}
+		for line := range a.fdinfo(pid) {
 			if value, ok := strings.CutPrefix(line, "map_id:"); ok {
 				name, entries := mapEntries(a.t, strings.TrimSpace(value))
 				maps[name] = entries
 			}
 		}
+		for _, name := range []string{"followed", "memcgs"} {
+			if _, found := maps[name]; !found {
+				a.t.Fatalf("pid %d has no map %q, but %v", pid, name, maps)
+			}
+		}
+		u.followed, u.memcgs = maps["followed"], maps["memcgs"]
 	}
-	var found bool
-	if u.followed, found = maps["followed"]; !found {
-		a.t.Fatalf("the worker has no map of followed processes, but %v", maps)
-	}
-	u.memcgs = maps["memcgs"]
 	return u
+}
+
+// fdinfo are the lines that the kernel has about a process's descriptors.
+func (a *agent) fdinfo(pid int) iter.Seq[string] {
+	a.t.Helper()
+	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil || len(infos) == 0 {
+		a.t.Fatalf("the descriptors of pid %d cannot be listed: %v", pid, err)
+	}
+	var all strings.Builder
+	for _, name := range infos {
+		info, _ := os.ReadFile(name) // it may be closed by now
+		all.Write(info)
+	}
+	return strings.Lines(all.String())
+}
+
+func (a *agent) process(pid int) process {
+	a.t.Helper()
+	infos, err := os.ReadDir(fmt.Sprintf("/proc/%d/fdinfo", pid))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return process{descriptors: len(infos), threads: memory(a.t, pid, "status", "Threads:"), rss: rss(a.t, pid),
+		pss: memory(a.t, pid, "smaps_rollup", "Pss:")}
 }
 
 // mapEntries counts the entries of a hash map; 0 for another one.
@@ -94,13 +121,13 @@ func mapEntries(t *testing.T, id string) (name string, entries int) {
 // rss is how much memory of a process is resident, in KiB.
 func rss(t *testing.T, pid int) int {
 	t.Helper()
-	return memory(t, pid, "VmRSS:")
+	return memory(t, pid, "status", "VmRSS:")
 }
 
-// memory is a figure of a process's status, in KiB: VmRSS:, or VmHWM: for the most that ever was resident.
-func memory(t *testing.T, pid int, name string) int {
+// memory is a figure of a process, in KiB: of its status VmRSS:, or VmHWM: for the most that ever was resident.
+func memory(t *testing.T, pid int, file, name string) int {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +140,7 @@ func memory(t *testing.T, pid int, name string) int {
 			return kib
 		}
 	}
-	t.Fatalf("pid %d has no %s", pid, name)
+	t.Fatalf("%s of pid %d has no %s", file, pid, name)
 	return 0
 }
 

@@ -92,7 +92,7 @@ func TestContainersMadeAtOnceAreEachReportedOnceWithTheirExitCode(t *testing.T) 
 		t.Errorf("%v containers were only found by a listing", missed)
 	}
 	t.Logf("%d containers from %d workers, runc and crun: %d lost, %d doubled, %d mismatched; %v late answers", count, workers,
-		lost, doubled, mismatched, a.metric("containerhook_late_answers_total"))
+		lost, doubled, mismatched, a.metric("containerhook_deadline_exceeded_total"))
 }
 
 // entered is how often a state was entered.

@@ -82,7 +82,7 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* Probes of both programs. */}}
+{{/* Probes of the controller. */}}
 {{- define "containerhook.probes" -}}
 livenessProbe:
   httpGet: {path: /healthz, port: health}

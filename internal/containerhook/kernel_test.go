@@ -1,0 +1,82 @@
+package containerhook
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/containerhook/containerhook/bpf"
+	"github.com/containerhook/containerhook/internal/containerhook/task"
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+func TestWhatTheKernelTellsBecomesAnInput(t *testing.T) {
+	of := bpf.TraceTask{Tgid: 20, Tid: 21, StartBoottime: 123_456_789_999, Cgroup: 5, PidNs: 7}
+	process := hook.Process{PID: 20, StartTicks: 12345, CgroupID: 5, Namespaces: hook.Namespaces{PID: 7}}
+	for _, c := range []struct {
+		what  string
+		event bpf.TraceEvent
+		want  input
+	}{
+		{"a fork", bpf.TraceEvent{Kind: bpf.TraceKindFORK, Role: bpf.TraceRoleINIT, Task: of, Runtime: 10},
+			forked{at: epoch, runtime: 10, init: process}},
+		{"an init's exec", bpf.TraceEvent{Kind: bpf.TraceKindEXEC, Role: bpf.TraceRoleINIT, Task: of, Runtime: 10},
+			execed{at: epoch, runtime: 10, process: process}},
+		{"a child's exec", bpf.TraceEvent{Kind: bpf.TraceKindEXEC, Role: bpf.TraceRoleCHILD, Task: of, Runtime: 10},
+			execed{at: epoch, runtime: 10, process: process, isChild: true}},
+		{"an init's exit", bpf.TraceEvent{Kind: bpf.TraceKindEXIT, Role: bpf.TraceRoleUSER, Task: of, Runtime: 10, Status: 3 << 8},
+			exited{at: epoch, process: process, status: 3 << 8}},
+		{"an init that was never started", bpf.TraceEvent{Kind: bpf.TraceKindEXIT, Role: bpf.TraceRoleINIT, Task: of, Status: 9, Oom: 1},
+			exited{at: epoch, process: process, status: 9, oom: true}},
+		{"a runtime's exit", bpf.TraceEvent{Kind: bpf.TraceKindEXIT, Role: bpf.TraceRoleRUNTIME, Task: of, Runtime: 20, Status: 1 << 8},
+			exited{at: epoch, process: process, status: 1 << 8, isRuntime: true}},
+		{"out of memory", bpf.TraceEvent{Kind: bpf.TraceKindOOM, Task: of, Runtime: 30}, oomed{init: 30}},
+	} {
+		got := kernelInput(&c.event, epoch)
+		if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(forked{}, execed{}, exited{}, oomed{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.what, diff)
+		}
+	}
+}
+
+func TestWhatIsNotKnownIsNoInput(t *testing.T) {
+	if got := kernelInput(&bpf.TraceEvent{Kind: 99}, epoch); got != nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestExitCodesAreThoseThatRuntimesReport(t *testing.T) {
+	const coreDumped = 0x80
+	for status, want := range map[unix.WaitStatus]int32{
+		0: 0, 3 << 8: 3, 255 << 8: 255,
+		unix.WaitStatus(unix.SIGKILL):              137,
+		unix.WaitStatus(unix.SIGTERM):              143,
+		unix.WaitStatus(unix.SIGSEGV | coreDumped): 139,
+	} {
+		if got := exitCode(status); got != want {
+			t.Errorf("status %#x: %d, want %d", status, got, want)
+		}
+	}
+}
+
+func TestTheKernelsClockBecomesTheTimeOfDay(t *testing.T) {
+	var boot unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot); err != nil {
+		t.Fatal(err)
+	}
+	ago := sinceBoot(uint64(boot.Nano() - int64(time.Hour)))
+	if age := time.Since(ago); age < time.Hour || age > time.Hour+time.Minute {
+		t.Errorf("an hour ago is %v ago", age)
+	}
+}
+
+// The kernel counts in ns, /proc in 1/100 s: an identity must be the same from both.
+func TestStartTicksAreThoseOfProc(t *testing.T) {
+	for ns, want := range map[uint64]uint64{0: 0, 9_999_999: 0, 10_000_000: 1, 123_456_789_999: 12345} {
+		if got := task.ProcessOf(&bpf.LookupTask{StartBoottime: ns}).StartTicks; got != want {
+			t.Errorf("%d ns: tick %d, want %d", ns, got, want)
+		}
+	}
+}
