@@ -282,7 +282,7 @@ func (a *agent) kill() {
 // gate is killed, or the gate answers. So many processes take their time on few processors, so the limit is the promised
 // one and a multiple of what as many take that nobody holds.
 func TestEveryExecThatQueuesBehindAStoppedAgentRuns(t *testing.T) {
-	const stopped, few = 500 * time.Millisecond, 400 // so that the worker is not silent for so long that it is killed
+	const stopped, few = 500 * time.Millisecond, 400 // so that the gate is not silent for so long that it is killed
 	n := newNode(t)
 	for _, test := range []struct {
 		what         string

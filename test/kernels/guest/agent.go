@@ -142,10 +142,22 @@ func (a *agent) said() string {
 	return a.log.String()
 }
 
-// worker is the pid of the agent's worker: the child of its first process, which any of its threads may have made.
+// gate is the pid of the agent's gate: the child of the pod's first process.
+func (a *agent) gate() (int, error) { return child(a.cmd.Process.Pid) }
+
+// worker is the pid of the agent's worker: the child of its gate.
 func (a *agent) worker() (int, error) {
+	gate, err := a.gate()
+	if err != nil {
+		return 0, err
+	}
+	return child(gate)
+}
+
+// child is the pid of the one child of a process, which any of its threads may have made.
+func child(pid int) (int, error) {
 	var children []byte
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", a.cmd.Process.Pid))
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
 		return 0, err
 	}

@@ -16,24 +16,58 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/containerhook/containerhook/internal/containerhook"
+	"github.com/containerhook/containerhook/internal/containerhook/gate"
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
 // handled is where the handler makes its files. Containers see it, in their root.
 const handled = "/handled"
 
-// runHandler runs a hook, in a pod's namespaces, with a handler that makes files in dir: one named for each container when
-// its facts are known, and one that has its exit code in its name when it stops.
+// runHandler runs an agent, in a pod's namespaces, with a handler that makes files in dir: one named for each container
+// when its facts are known, and one that has its exit code in its name when it stops.
 func runHandler(dir string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	hostProc := filepath.Join(hostDir, "proc")
+	if gate.IsWorker() {
+		return handle(ctx, hostProc, dir)
+	}
+	if code, is, err := gate.First(); err != nil || is {
+		if err == nil && code != 0 {
+			err = &gate.ExitError{Code: code}
+		}
+		return err
+	}
+	g, err := gate.New(gate.Options{HostProc: hostProc, Deadline: deadline})
+	if err != nil {
+		return err
+	}
+	return g.Run(ctx)
+}
 
+// handle is the worker.
+func handle(ctx context.Context, hostProc, dir string) error {
+	session, err := gate.Join(hostProc)
+	if err != nil {
+		return err
+	}
+	h, err := containerhook.New(containerhook.Options{HostRoot: hostDir, Session: session, OnlyRuntimePaths: true,
+		RuntimePaths: []string{runc, crun}, StateRoots: []string{stateRoot}, Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		return err
+	}
 	touch := func(name string) {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, "handler:", err)
 		}
 	}
-	handle := func(e hook.Event) {
+
+	go func() {
+		if eventually(h.Ready) == nil {
+			touch("ready")
+		}
+	}()
+	return errors.Join(h.Run(ctx, nil, func(e hook.Event) {
 		switch {
 		case e.State == hook.Created && e.Init.PID != 0 && e.Init.Namespaces.Mount != 0:
 			// Late: a process whose start is not held would look before, and not find it.
@@ -42,20 +76,7 @@ func runHandler(dir string) error {
 		case e.State == hook.Stopped && e.ExitCode != nil:
 			touch(exitFile(e.ID, int(*e.ExitCode)))
 		}
-	}
-	h, err := containerhook.New(containerhook.Options{HostRoot: hostDir, OnlyRuntimePaths: true,
-		RuntimePaths: []string{runc, crun}, StateRoots: []string{stateRoot}, Deadline: deadline, Handler: handle,
-		Metrics: prometheus.NewRegistry()})
-	if err != nil {
-		return err
-	}
-
-	go func() {
-		if eventually(h.Ready) == nil {
-			touch("ready")
-		}
-	}()
-	return h.Run(ctx)
+	}), session.Close())
 }
 
 func exitFile(id string, code int) string { return fmt.Sprintf("%s.exit.%d", id, code) }
