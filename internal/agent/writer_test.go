@@ -309,8 +309,11 @@ func TestSuspendedCreatesAreMadeUpFor(t *testing.T) {
 }
 
 func TestAnAgentThatBeginsWhileCreatesAreSuspendedMakesNone(t *testing.T) {
-	bubble(t, func(t *testing.T, w *written) {
-		w.api.do(func() { w.api.suspend, w.api.takes = true, time.Second }) // the first answer comes late
+	synctest.Test(t, func(t *testing.T) {
+		api := newFakeAPI()
+		api.suspend, api.takes = true, time.Second // the first answer comes late
+		w := write(t, newSet(), api)
+		defer func() { w.stop() }()
 		w.tell("a Running start=1")
 		after(2 * beatEvery)
 		w.api.check(t, "")

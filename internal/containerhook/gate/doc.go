@@ -4,7 +4,7 @@
 //	                  group, marks, lookup, deadlines,  ─exec─►  argv, files, tracker, listing, API
 //	                  watchdog, the workers' restarts   ◄─allow─ opens what is to be marked, sends the descriptor
 //
-// Gate is the first process of the agent. It owns the fanotify group and answers each of its events, at the deadline
+// Gate owns the fanotify group and answers each of its events, at the deadline
 // whatever happens: one thread waits in poll(2), asks the kernel who waits, and answers what needs no file by itself.
 // Everything that can wait is a worker's: it reads strangers' memory and files, and may hang, crash or be unkillable.
 // Nobody waits for it longer than the deadline; without a worker everything is allowed at once, and counted. The marks
