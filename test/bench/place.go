@@ -24,6 +24,8 @@ const (
 	free  variant = "nobody"
 	floor variant = "empty responder"
 	ours  variant = "agent"
+	// earlier is another build of the agent.
+	earlier variant = "agent-before"
 )
 
 // place is where everything happens. What is made, there and elsewhere on the machine, bears its name.
@@ -62,7 +64,7 @@ func (p *place) furnish() (err error) {
 			return err
 		}
 		content, err := os.ReadFile(found)
-		for _, v := range []variant{free, floor, ours, "rootfs"} {
+		for _, v := range []variant{free, floor, ours, earlier, "rootfs"} {
 			to := p.bin(v, filepath.Base(program))
 			err = errors.Join(err, os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, content, 0o755))
 		}
@@ -144,10 +146,14 @@ func (p *place) startFloor() (pids []int, stop func(), err error) {
 	return p.start(3, append([]string{p.dir + "/responder"}, p.marked(floor)...)...)
 }
 
-// startAgent starts the agent: the pids are the supervisor's and the worker's.
-func (p *place) startAgent() (pids []int, stop func(), err error) {
-	return p.start(4, *agentPath, "--standalone", "-o", "json", "--default-runtimes=false", "--health-bind-address", "0",
-		"--metrics-bind-address", "0", "--state-root", p.dir+"/state/*", "--runtime-path", strings.Join(p.marked(ours), ","))
+// startAgent starts an agent: the pids are the gate's and the worker's.
+func (p *place) startAgent(v variant) (pids []int, stop func(), err error) {
+	path := *agentPath
+	if v == earlier {
+		path = *beforePath
+	}
+	return p.start(4, path, "--standalone", "-o", "json", "--default-runtimes=false", "--health-bind-address", "0",
+		"--metrics-bind-address", "0", "--state-root", p.dir+"/state/*", "--runtime-path", strings.Join(p.marked(v), ","))
 }
 
 // start starts a program and waits until it, or its child, has marked so many files.
@@ -159,7 +165,7 @@ func (p *place) start(marks int, argv ...string) (pids []int, stop func(), err e
 	stop = func() { _, _ = cmd.Process.Signal(syscall.SIGTERM), cmd.Wait() }
 	for range 200 {
 		pids = family(cmd.Process.Pid)
-		if marksOf(pids) == marks {
+		if marksOf(pids) == marks { // the heartbeat's is one
 			return pids, stop, nil
 		}
 		time.Sleep(50 * time.Millisecond)
