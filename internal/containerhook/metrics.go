@@ -43,7 +43,7 @@ var (
 	holdSeconds = prometheus.NewDesc("containerhook_hold_seconds",
 		"Time from reading a permission event to its answer, heartbeats left out.", nil, nil)
 	heartbeatSeconds = prometheus.NewDesc("containerhook_heartbeat_seconds",
-		"Time that the gate's own permission events were held, the wait in the kernel's queue included.", nil, nil)
+		"Time from when one of the gate's own permission events was due to its answer: with the wait in the kernel's queue, and for the gate.", nil, nil)
 	deadlineExceeded = prometheus.NewDesc("containerhook_deadline_exceeded_total",
 		"Permission events that were allowed because their deadline was over.", nil, nil)
 	workerRestarts = prometheus.NewDesc("containerhook_worker_restarts_total",

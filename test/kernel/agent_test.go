@@ -158,21 +158,29 @@ func (a *agent) probe(path string) error {
 // metric returns the sum of the samples of a metric whose line begins with prefix.
 func (a *agent) metric(prefix string) float64 {
 	a.t.Helper()
-	var body bytes.Buffer
-	if err := get("http://"+a.scrape+"/metrics", &body); err != nil {
+	sum, err := a.tryMetric(prefix)
+	if err != nil {
 		a.t.Fatal(err)
 	}
-	sum := 0.0
+	return sum
+}
+
+// tryMetric is metric where the worker may have ended.
+func (a *agent) tryMetric(prefix string) (sum float64, err error) {
+	var body bytes.Buffer
+	if err := get("http://"+a.scrape+"/metrics", &body); err != nil {
+		return 0, err
+	}
 	for line := range strings.Lines(body.String()) {
 		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(line, prefix) {
 			v, err := strconv.ParseFloat(fields[len(fields)-1], 64)
 			if err != nil {
-				a.t.Fatal(err)
+				return 0, err
 			}
 			sum += v
 		}
 	}
-	return sum
+	return sum, nil
 }
 
 func get(url string, body io.Writer) error {

@@ -90,6 +90,7 @@ func New(o Options) (*Gate, error) {
 	} else {
 		g.hookErr = g.tracerErr
 	}
+	time.Now().Zone()    // reads the time zone, which a log entry would do later
 	debug.FreeOSMemory() // the kernel's types, which were needed to load the programs only
 	return g, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -97,16 +96,17 @@ func Join(hostProc string) (*Session, error) {
 // hold has fd close as soon as this process is killed. A thread in uninterruptible sleep keeps the descriptors of a dead
 // process open, for all threads share one table; fd is in the table of one that always sleeps well.
 func hold(fd int) error {
-	held := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for good
+	held := make(chan error, 1)
+	onThread(func() {
 		err := unix.Unshare(unix.CLONE_FILES)
 		if err == nil {
 			err = errors.Join(unix.CloseRange(0, uint(fd)-1, 0), unix.CloseRange(uint(fd)+1, ^uint(0), 0))
 		}
 		held <- err
-		select {}
-	}()
+		if err == nil {
+			select {}
+		}
+	})
 	err := <-held
 	unix.Close(fd)
 	return err

@@ -25,7 +25,7 @@ type Stats struct {
 	Restarts     atomic.Uint64          // workers started after the first
 	Missed       atomic.Uint64          // containers that were found later, of all workers; the worker writes it
 	Hold         Histogram              // from reading a permission event to its answer
-	Heartbeat    Histogram              // of the gate's own permission events, from the open to its return
+	Heartbeat    Histogram              // of the gate's own permission events, from when they were due to their return
 	LastBeat     atomic.Int64           // when the gate last answered one, ns since 1970; 0 before
 }
 

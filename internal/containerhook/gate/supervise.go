@@ -158,8 +158,8 @@ func (g *Gate) start(restarts int) (*worker, error) {
 	}
 	env := append(os.Environ(), g.environment(restarts, present)...)
 
-	started := make(chan error)
-	go w.run(files, env, g.hookFD(), started)
+	started := make(chan error, 1)
+	onThread(func() { w.run(files, env, g.hookFD(), started) })
 	err = <-started
 	closeAll(ends[1], life[1])
 	if err != nil {
@@ -171,11 +171,28 @@ func (g *Gate) start(restarts int) (*worker, error) {
 	return w, nil
 }
 
-// run starts the process, says so, and waits for its end, in a thread of its own with a table of descriptors of its own:
+// onThread calls do on a thread that ends with it. It is never the process's first: that one's table of descriptors is what
+// /proc/self/fd shows, and so must stay the table of all others.
+func onThread(do func()) {
+	locked := make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+		if unix.Gettid() == unix.Getpid() {
+			onThread(do) // on another one, for this one is taken
+			runtime.UnlockOSThread()
+			close(locked)
+			return
+		}
+		close(locked)
+		do()
+	}()
+	<-locked
+}
+
+// run starts the process, says so, and waits for its end, on a thread of its own with a table of descriptors of its own:
 // no process between fork and exec, where a file system that hangs can keep it, has the group open. The kernel kills
 // the worker when this thread ends, which it does with the gate only (PR_SET_PDEATHSIG).
 func (w *worker) run(files []uintptr, env []string, group int, started chan<- error) {
-	runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
 	err := unix.Unshare(unix.CLONE_FILES)
 	if err == nil {
 		closeAll(group)

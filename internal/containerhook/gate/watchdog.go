@@ -67,26 +67,25 @@ func (h *heartbeat) run(ctx context.Context) error {
 		return err
 	}
 	defer timer.disarm()
-	tick := time.NewTicker(beatEvery)
-	defer tick.Stop()
+	due := time.Now() // from then on an exec might have waited too, though we did not even ask
 
 	for {
 		if err := timer.arm(BeatDeadline); err != nil {
 			return err
 		}
-		asked := time.Now()
 		if err := h.ask(); err != nil {
 			return err
 		}
-		h.stats.Heartbeat.observe(time.Since(asked))
+		h.stats.Heartbeat.observe(time.Since(due))
 		if h.stats.LastBeat.Swap(time.Now().UnixNano()) == 0 {
 			close(h.first)
 		}
 
+		due = time.Now().Add(beatEvery)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(beatEvery):
 		}
 	}
 }
