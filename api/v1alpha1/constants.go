@@ -75,6 +75,9 @@ const (
 	ReasonAsRequested = "AsRequested"
 	// ReasonDiffers means False; the message names each difference.
 	ReasonDiffers = "Differs"
+	// ReasonFactsMissing means Unknown: spec lacks something of what the container has (FactsComplete is False), and what is
+	// there differs in nothing.
+	ReasonFactsMissing = "FactsMissing"
 )
 
 // Types of a NodeContainerAgent's conditions.

@@ -16,8 +16,8 @@ import (
 const (
 	// maxConfig bounds config.json. Those of Kubernetes have 10 to 50 KB; environments and mounts can make them grow.
 	maxConfig = 4 << 20
-	// maxCommas bounds how many values a config.json may list. 4 MiB of "{}," as mounts would be 170 MB in memory.
-	maxCommas = 100_000
+	// maxValues bounds how many values a config.json may list. 4 MiB of "{}," as mounts would be 170 MB in memory.
+	maxValues = 100_000
 )
 
 var errNotJSON = errors.New("not valid JSON")
@@ -101,7 +101,7 @@ func (c *caller) openConfig(cmd command) (config *os.File, bundle string, err er
 // value is not of the type that the runtime-spec wants, the rest of spec is there with the error. No error quotes the
 // content.
 func parseConfig(raw []byte) (*specs.Spec, error) {
-	if len(raw) > maxConfig || bytes.Count(raw, []byte{','}) > maxCommas {
+	if len(raw) > maxConfig || countValues(raw) > maxValues {
 		return nil, fmt.Errorf("parse config.json: %w", errTooLarge)
 	}
 	spec := new(specs.Spec)
@@ -113,6 +113,22 @@ func parseConfig(raw []byte) (*specs.Spec, error) {
 		return nil, err
 	}
 	return spec, err
+}
+
+// countValues is how many values JSON lists, as its commas say. Those in strings list nothing: a pod's author may write as
+// many as he likes into an environment variable or an annotation.
+func countValues(raw []byte) (n int) {
+	for inString, i := false, 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case c == ',' && !inString:
+			n++
+		}
+	}
+	return n
 }
 
 // jsonError is encoding/json's error less what it quotes of the input.

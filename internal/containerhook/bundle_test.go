@@ -265,6 +265,15 @@ func TestParseConfigIsStrictAboutNothingButJSON(t *testing.T) {
 	}
 }
 
+// TestCommasInStringsAreNoValues: else a pod's author blinds the inventory to his own container.
+func TestCommasInStringsAreNoValues(t *testing.T) {
+	text := strings.Repeat(",", maxValues+1)
+	spec, err := parseConfig([]byte(`{"process":{"env":["A=\\\"` + text + `"]},"annotations":{"` + text + `":"x,\\"}}`))
+	if err != nil || len(spec.Process.Env) != 1 || spec.Annotations[text] != `x,\` {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestParseConfigRejectsWhatIsNoConfig(t *testing.T) {
 	secret := "root:$6$salt$hash:19000:0:99999:7:::"
 	for name, test := range map[string]struct {
@@ -279,7 +288,7 @@ func TestParseConfigRejectsWhatIsNoConfig(t *testing.T) {
 		"closed depth":     {`{"x":` + strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) + "}", errNotJSON},
 		"depth of objects": {strings.Repeat(`{"linux":`, 10_001), errNotJSON},
 		"100 MB":           {strings.Repeat(" ", 100<<20), errTooLarge},
-		"many mounts":      {`{"mounts":[{}` + strings.Repeat(",{}", maxCommas+1) + `]}`, errTooLarge},
+		"many mounts":      {`{"mounts":[{}` + strings.Repeat(",{}", maxValues+1) + `]}`, errTooLarge},
 	} {
 		spec, err := parseConfig([]byte(test.raw))
 		if spec != nil || !errors.Is(err, test.err) {

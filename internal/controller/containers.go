@@ -98,10 +98,19 @@ func (r *containers) tell(ctx context.Context, c *v1alpha1.NodeContainer, found 
 	return applyStatus(ctx, r.client, c, ownerOfMatch, status)
 }
 
-// compare says whether c has what p, its pod, asked for, and no more.
+// compare says whether c has what p, its pod, asked for, and no more. Facts that are missing are judged neither way: an
+// absent field may be one that could not be read.
 func compare(c *v1alpha1.NodeContainer, p *corev1.Pod) finding {
+	facts := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionFactsComplete)
+	missing := facts != nil && facts.Status == metav1.ConditionFalse
+	if missing && facts.Reason == v1alpha1.ReasonIncomplete {
+		return finding{metav1.ConditionUnknown, v1alpha1.ReasonFactsMissing, "what the container has is not known"}
+	}
 	differences := drift.Differences(c, p)
-	if len(differences) == 0 {
+	switch {
+	case len(differences) == 0 && missing:
+		return finding{metav1.ConditionUnknown, v1alpha1.ReasonFactsMissing, "some of what the container has was cut"}
+	case len(differences) == 0:
 		return finding{status: metav1.ConditionTrue, reason: v1alpha1.ReasonAsRequested}
 	}
 	return finding{metav1.ConditionFalse, v1alpha1.ReasonDiffers, strings.Join(differences, "; ")}

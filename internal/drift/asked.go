@@ -22,7 +22,7 @@ func Asked(spec *corev1.PodSpec) corev1.PodSpec {
 		asked.EphemeralContainers = append(asked.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: common})
 	}
 	for _, v := range spec.Volumes {
-		asked.Volumes = append(asked.Volumes, corev1.Volume{Name: v.Name, VolumeSource: corev1.VolumeSource{HostPath: v.HostPath, Image: v.Image}})
+		asked.Volumes = append(asked.Volumes, corev1.Volume{Name: v.Name, VolumeSource: askedFrom(v.VolumeSource)})
 	}
 	return asked
 }
@@ -32,4 +32,16 @@ func askedOf(c corev1.Container) corev1.Container {
 		Name: c.Name, Image: c.Image, SecurityContext: c.SecurityContext, VolumeMounts: c.VolumeMounts,
 		Resources: corev1.ResourceRequirements{Limits: extended(c.Resources.Limits), Claims: c.Resources.Claims},
 	}
+}
+
+// askedFrom has of a claim only that there is one.
+func askedFrom(v corev1.VolumeSource) corev1.VolumeSource {
+	asked := corev1.VolumeSource{HostPath: v.HostPath, Image: v.Image}
+	if v.PersistentVolumeClaim != nil {
+		asked.PersistentVolumeClaim = &corev1.PersistentVolumeClaimVolumeSource{}
+	}
+	if v.Ephemeral != nil {
+		asked.Ephemeral = &corev1.EphemeralVolumeSource{}
+	}
+	return asked
 }

@@ -3,6 +3,7 @@ package drift
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,9 +25,11 @@ func mountedPaths(c *v1alpha1.NodeContainer, p *corev1.Pod, asked *corev1.Contai
 			continue
 		}
 		vm := find(asked.VolumeMounts, func(vm *corev1.VolumeMount) bool {
-			return strings.TrimRight(vm.MountPath, "/") == strings.TrimRight(m.Destination, "/")
+			return clean(vm.MountPath) == clean(m.Destination)
 		})
 		switch {
+		case vm == nil && p.Spec.HostIPC && clean(m.Destination) == "/dev/shm" && clean(m.Source) == "/dev/shm":
+			// The node's shared memory comes with its IPC namespace.
 		case vm == nil || !comesFrom(m.Source, vm, c.Spec.Pod.UID, p):
 			differences = append(differences, fmt.Sprintf("%s is the node's %s", m.Destination, m.Source))
 		case vm.ReadOnly && !m.ReadOnly:
@@ -48,7 +51,10 @@ func comesFrom(source string, vm *corev1.VolumeMount, podUID string, p *corev1.P
 		return false
 	}
 	ofPod := slices.Contains(strings.Split(source, "/"), cmp.Or(podUID, string(p.UID)))
-	if v.HostPath == nil {
+	switch {
+	case v.PersistentVolumeClaim != nil || v.Ephemeral != nil:
+		return true // a volume of type hostPath or local is wherever its administrator made it
+	case v.HostPath == nil:
 		return v.Image != nil || ofPod
 	}
 	if vm.SubPath != "" || vm.SubPathExpr != "" {
@@ -57,6 +63,9 @@ func comesFrom(source string, vm *corev1.VolumeMount, podUID string, p *corev1.P
 	return strings.HasPrefix(resolved(source), resolved(v.HostPath.Path))
 }
 
+// clean returns a path as the kernel has it: a pod may write one without a slash before it, or with two.
+func clean(name string) string { return path.Clean("/" + name) }
+
 // links are symbolic links that most nodes have: containerd resolves the source of a mount, a pod need not.
 var links = []struct{ from, to string }{
 	{"/var/run/", "/run/"}, {"/var/lock/", "/run/lock/"},
@@ -64,14 +73,14 @@ var links = []struct{ from, to string }{
 }
 
 // resolved returns path with the usual links resolved, and with a slash at its end.
-func resolved(path string) string {
-	path = strings.TrimRight(path, "/") + "/"
+func resolved(name string) string {
+	name = strings.TrimRight(clean(name), "/") + "/"
 	for _, link := range links {
-		if rest, ok := strings.CutPrefix(path, link.from); ok {
+		if rest, ok := strings.CutPrefix(name, link.from); ok {
 			return link.to + rest
 		}
 	}
-	return path
+	return name
 }
 
 // extended returns those of the resources that a device plugin hands out.
