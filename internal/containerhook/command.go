@@ -72,7 +72,7 @@ func parseCommand(binary string, argv []string) (command, error) {
 		return command{}, errNotContainer
 	}
 	parse := parseRuntime
-	if path.Base(binary) == "conmon" || path.Base(argv[0]) == "conmon" {
+	if isConmon(binary) || isConmon(argv[0]) {
 		parse = parseConmon
 	}
 	c, ok := parse(argv[1:])
@@ -83,6 +83,12 @@ func parseCommand(binary string, argv []string) (command, error) {
 		return command{}, fmt.Errorf("%w: %.80q", errBadID, c.id)
 	}
 	return c.clone(), nil
+}
+
+// isConmon says whether a path or a process's name is conmon's: CRI-O brings it as crio-conmon.
+func isConmon(name string) bool {
+	base := path.Base(name)
+	return base == "conmon" || strings.HasSuffix(base, "-conmon")
 }
 
 func parseRuntime(words []string) (c command, ok bool) {

@@ -241,11 +241,8 @@ func TestParseCommandReadsConmon(t *testing.T) {
 }
 
 func TestParseCommandKnowsConmonByBinaryOrByArgv0(t *testing.T) {
-	for _, binary := range []string{"/usr/libexec/podman/conmon", "/nix/store/x/.conmon-wrapped"} {
-		argv0 := "conmon"
-		if strings.HasSuffix(binary, "/conmon") {
-			argv0 = "anything"
-		}
+	for binary, argv0 := range map[string]string{"/usr/libexec/podman/conmon": "anything", "/usr/libexec/crio/crio-conmon": "anything",
+		"/nix/store/x/.conmon-wrapped": "conmon"} {
 		c, err := parseCommand(binary, []string{argv0, "-c", "c1"})
 		if err != nil || c.verb != verbNamed {
 			t.Errorf("parseCommand(%q, %q …) = %v, %v; want a name", binary, argv0, c, err)

@@ -36,8 +36,8 @@ func monitors(host *root, hostProc string) iter.Seq[command] {
 			}
 			dir := path.Join(hostProc, entry)
 			comm, _ := os.ReadFile(path.Join(dir, "comm"))
-			isConmon, isShim := string(comm) == "conmon\n", bytes.HasPrefix(comm, []byte("containerd-shim")) // cut to 15
-			if !isConmon && !isShim {
+			conmon, isShim := isConmon(strings.TrimSpace(string(comm))), bytes.HasPrefix(comm, []byte("containerd-shim")) // cut to 15
+			if !conmon && !isShim {
 				continue
 			}
 			exe, own := hostsOwn(host, dir)
@@ -45,7 +45,7 @@ func monitors(host *root, hostProc string) iter.Seq[command] {
 			case !own:
 			case isShim && !yield(shimCommand(dir)):
 				return
-			case isConmon && !(yield(conmonCommand(dir)) && yield(command{runtime: exe})):
+			case conmon && !(yield(conmonCommand(dir)) && yield(command{runtime: exe})):
 				return
 			}
 		}

@@ -17,7 +17,9 @@ import (
 
 // runtimeNames are the binaries that make containers, and conmon, which knows their names. Wrappers that execute one of
 // them (nvidia-container-runtime, runc-dmz …) need no entry: it is the last exec that counts.
-var runtimeNames = strings.Fields("runc crun youki runsc kata-runtime docker-runc crio-runc conmon")
+// Engines bring some under names of their own.
+var runtimeNames = strings.Fields(`runc docker-runc crio-runc buildkit-runc sysbox-runc crun crio-crun krun youki runsc
+	kata-runtime conmon crio-conmon`)
 
 // runtimeDirs are where distributions keep them, as globs below the host's root.
 var runtimeDirs = strings.Fields(`
@@ -25,7 +27,7 @@ var runtimeDirs = strings.Fields(`
 	/usr/libexec/podman /usr/lib/podman /usr/local/libexec/podman /usr/libexec/crio /usr/lib/crio
 	/usr/lib/cri-o-runc/sbin /opt/bin /opt/containerd/bin /run/torcx/unpack/docker/bin /run/current-system/sw/bin
 	/var/lib/rancher/k3s/data/*/bin /var/lib/rancher/rke2/data/*/bin /var/lib/k0s/bin
-	/snap/microk8s/current/bin /snap/docker/current/bin /home/kubernetes/bin
+	/snap/microk8s/current/bin /snap/docker/current/bin /home/kubernetes/bin /home/containerd/usr/local/sbin
 	/x86_64-bottlerocket-linux-gnu/sys-root/usr/bin /aarch64-bottlerocket-linux-gnu/sys-root/usr/bin`)
 
 const (
