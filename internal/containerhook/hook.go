@@ -162,21 +162,27 @@ func (h *Hook) track(ctx context.Context, handle func(hook.Event)) error {
 		case <-ctx.Done():
 			return nil
 		case in := <-h.inputs:
-			events, wanted := t.step(in)
-			for _, e := range events {
-				handle(e)
-			}
-			for _, of := range wanted {
+			for _, of := range advance(t, in, handle) {
 				if !requests.TryGo(func() error { h.sender(ctx)(h.resolve(of)); return nil }) {
-					events, _ := t.step(resolved{at: time.Now(), of: of}) // as one whose state does not answer
-					for _, e := range events {
-						handle(e)
-					}
+					advance(t, resolved{at: time.Now(), of: of}, handle) // as one whose state does not answer
 				}
 			}
 			h.count(t)
 		}
 	}
+}
+
+// advance feeds the tracker one input and hands on what it says. What is held at start goes on after that, not before: its
+// container has been handled when its process begins. It returns whose inits are to be resolved.
+func advance(t *tracker, in input, handle func(hook.Event)) (wanted []instance) {
+	events, wanted := t.step(in)
+	for _, e := range events {
+		handle(e)
+	}
+	for _, r := range t.released {
+		r.done <- r.unknown
+	}
+	return wanted
 }
 
 // count takes over what the tracker has counted.

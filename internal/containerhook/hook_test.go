@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
 	"github.com/containerhook/containerhook/internal/containerhook/task"
+	"github.com/containerhook/containerhook/internal/hook"
 )
 
 func TestNewRefusesWhatCannotWork(t *testing.T) {
@@ -116,4 +117,32 @@ func TestSoManyHangAndNoMoreThreadsAreKept(t *testing.T) {
 			t.Errorf("one more: %v", err)
 		}
 	})
+}
+
+// TestAStartGoesOnOnlyAfterItsContainerIsHandled: the promise is that all is known before the container's first instruction.
+func TestAStartGoesOnOnlyAfterItsContainerIsHandled(t *testing.T) {
+	tracker, done := tracking(t, hook.Created), make(chan bool, 1)
+	in := starting{at: epoch, of: instance{root: "/run/runc", id: "a"}, init: hook.Process{PID: 20, StartTicks: 7, CgroupID: 9}, done: done}
+	handled := 0
+	advance(tracker, in, func(hook.Event) {
+		handled++
+		if len(done) > 0 {
+			t.Error("it goes on before its container is handled")
+		}
+	})
+	if handled != 1 || len(done) != 1 || <-done {
+		t.Errorf("handled %d times, released: %v", handled, len(done) == 1)
+	}
+
+	// One that nobody knows of is the caller's to look for, and is not asked for twice.
+	in.of.id = "b"
+	advance(tracker, in, func(hook.Event) { t.Error("something is handled") })
+	if unknown := <-done; !unknown {
+		t.Error("an unknown container is taken for a known one")
+	}
+	in.again = true
+	advance(tracker, in, func(hook.Event) { t.Error("something is handled") })
+	if unknown := <-done; unknown {
+		t.Error("it is asked for once more")
+	}
 }

@@ -23,6 +23,7 @@ type tracker struct {
 
 	out      []hook.Event
 	requests []instance // whose init is to be resolved; the answer is an input, resolved
+	released []release  // execs held at start that may go on once out has been handled
 	// Counts for the caller of step, which resets them.
 	missed int // containers that the hook should have seen, and the listing had to find
 	ended  int // containers that are kept although they stopped
@@ -77,7 +78,7 @@ type input interface{ apply(*tracker) }
 
 // step returns what is to be published after in, in order, and whose inits are to be resolved.
 func (t *tracker) step(in input) ([]hook.Event, []instance) {
-	t.out, t.requests = nil, nil
+	t.out, t.requests, t.released = nil, nil, nil
 	in.apply(t)
 	return t.out, t.requests
 }
@@ -155,7 +156,7 @@ func (t *tracker) resumeStarts(c *container) {
 	c.starts = nil
 	for _, s := range starts {
 		if c.Init.PID == 0 {
-			s.end(false)
+			t.release(s, false)
 			continue
 		}
 		s.apply(t)
@@ -317,9 +318,15 @@ type starting struct {
 	done  chan bool    // gets once whether the container is one that nobody knows of; has room for it. May be nil
 }
 
-func (in starting) end(unknown bool) {
+// release lets an exec that is held at start go on, and says whether nobody knows of its container.
+type release struct {
+	done    chan<- bool
+	unknown bool
+}
+
+func (t *tracker) release(in starting, unknown bool) {
 	if in.done != nil {
-		in.done <- unknown
+		t.released = append(t.released, release{in.done, unknown})
 	}
 }
 
@@ -337,13 +344,13 @@ func (in starting) apply(t *tracker) {
 		return
 	}
 	if !in.again && t.misses(in) {
-		in.end(true)
+		t.release(in, true)
 		return
 	}
 	c := t.byID[in.of]
 	switch {
 	case c == nil || c.State == hook.Stopped || c.begun():
-		in.end(false)
+		t.release(in, false)
 		return
 	case c.undescribed: // the promise is that all is known before its process begins
 		c.starts = append(c.starts, in)
@@ -359,7 +366,7 @@ func (in starting) apply(t *tracker) {
 	}
 	c.State = hook.Created
 	t.tell(c)
-	in.end(false)
+	t.release(in, false)
 }
 
 // oomed: something below an init was killed for want of memory.
