@@ -73,6 +73,7 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication: {anonymous: {enabled: false}, x509: {clientCAFile: $CLUSTER/ca.crt}}
 cgroupDriver: cgroupfs
+crashLoopBackOff: {maxContainerRestartPeriod: 5s} # what crashed while something was away is soon back
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
 failCgroupV1: false
