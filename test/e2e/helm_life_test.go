@@ -44,7 +44,7 @@ func TestTheChartLivesAWholeLifeWithBothHelms(t *testing.T) {
 		{"helm4 uninstalls it and leaves the definitions and their objects", func(t *testing.T) { r.uninstall(t, "helm4") }},
 		{"helm3 installs it and takes them over", func(t *testing.T) { r.install(t, "helm3") }},
 		{"helm3 tests it", func(t *testing.T) { r.check(t, "helm3") }},
-		{"helm3 upgrades it while pods start", func(t *testing.T) { r.upgrade(t, "helm3") }},
+		{"helm3 upgrades it at once while pods start", func(t *testing.T) { r.upgrade(t, "helm3", "--set", "agent.maxUnavailable=100%") }},
 		{"helm3 rolls it back", func(t *testing.T) { r.rollBack(t, "helm3") }},
 		{"helm3 uninstalls it and leaves nothing where the definitions are not kept", func(t *testing.T) { r.uninstallAll(t, "helm3") }},
 		{"helm4 installs it", func(t *testing.T) { r.install(t, "helm4") }},
@@ -127,7 +127,7 @@ func (r *release) check(t *testing.T, version string) {
 }
 
 // upgrade asks for sandboxes. Pods start meanwhile as they do without, and all have an object of their sandbox in the end.
-func (r *release) upgrade(t *testing.T, version string) {
+func (r *release) upgrade(t *testing.T, version string, flags ...string) {
 	nodes := someNodes(t, 2)
 	usual := usualStart(t, nodes[0])
 	before := runningAgent(t, nodes[1], nil)
@@ -137,8 +137,8 @@ func (r *release) upgrade(t *testing.T, version string) {
 	}
 	upgraded := make(chan error, 1)
 	go func() {
-		_, err := helm(t.Context(), version, "upgrade", releaseName, chart, "--namespace", system, "--reuse-values",
-			"--set", "agent.sandboxes=true", "--wait", "--timeout", "3m")
+		_, err := helm(t.Context(), version, append(flags, "upgrade", releaseName, chart, "--namespace", system, "--reuse-values",
+			"--set", "agent.sandboxes=true", "--wait", "--timeout", "3m")...)
 		upgraded <- err
 	}()
 
