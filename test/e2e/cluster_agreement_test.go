@@ -118,20 +118,15 @@ func disagreement(ctx context.Context, node string) (map[string]error, error) {
 		return nil, err
 	}
 
-	agent, err := agentOn(ctx, node)
+	ready, err := readySince(ctx, node)
 	if err != nil {
 		return nil, err
 	}
-	if len(agent.Status.ContainerStatuses) == 0 || agent.Status.ContainerStatuses[0].State.Running == nil {
-		return nil, fmt.Errorf("agent %s does not run", agent.Name)
-	}
-	// A status has whole seconds: the one before, and its end, may be of the same one.
-	began := agent.Status.ContainerStatuses[0].State.Running.StartedAt.Add(time.Second)
-	return differences(node, want, got, began), nil
+	return differences(node, want, got, ready), nil
 }
 
-// differences compares what runtimes say, want, with the objects of a node whose agent has run since began. Objects of stopped
-// containers outlive what the runtimes know of them.
+// differences compares what runtimes say, want, with the objects of a node whose agent has been ready since began: what ended
+// before that it may have found dead. Objects of stopped containers outlive what the runtimes know of them.
 func differences(node string, want, got map[string]container, began time.Time) map[string]error {
 	all := map[string]error{}
 	for id, w := range want {
@@ -139,7 +134,7 @@ func differences(node string, want, got map[string]container, began time.Time) m
 		stopped := w.state == v1alpha1.StateStopped
 		switch {
 		case stopped && w.finished.Before(began) && (!ok || g.reason == v1alpha1.StopExitUnseen):
-			// Nobody saw its end.
+			// Nobody may have seen its end.
 		case stopped && !ok && time.Since(w.finished) > retention:
 		case !ok && w.sandbox:
 		case !ok:

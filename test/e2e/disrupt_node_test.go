@@ -45,8 +45,9 @@ func TestTheObjectsOfANodeThatCrashesAndBootsAgainAreAsItIs(t *testing.T) {
 		return nil
 	})
 	startPod(t, node) // the first one after a boot waits for more than runc
-	judged(t)
+	release = judged(t)
 	startsAsUsual(t, node, usual, "after a boot")
+	release()
 	agree(t, node)
 	var list v1alpha1.NodeContainerList
 	if err := api.List(t.Context(), &list, client.MatchingFields{v1alpha1.FieldContainerID: before}); err != nil {
@@ -72,7 +73,7 @@ func rebooted(o *v1alpha1.NodeContainer) bool {
 func TestContainersOutliveContainerdAndStayAsTheyAre(t *testing.T) {
 	needsOurNodes(t)
 	node := alone(t, 0)
-	judged(t)
+	release := judged(t)
 	usual := usualStart(t, node)
 	pod, _ := startPod(t, node)
 	longest := execs(t, node)
@@ -84,6 +85,7 @@ func TestContainersOutliveContainerdAndStayAsTheyAre(t *testing.T) {
 
 	startsAsUsual(t, node, usual+5*time.Second, "after containerd was killed") // the kubelet comes back to it in its own time
 	longest()
+	release()
 	if err := phaseIs(t.Context(), pod, corev1.PodRunning); err != nil {
 		t.Error(err)
 	}
@@ -125,7 +127,7 @@ func TestNodesThatShareARuntimeEachHaveTheirOwnContainers(t *testing.T) {
 func TestARuntimeThatIsReplacedIsHeldAgain(t *testing.T) {
 	needsOurNodes(t)
 	node := alone(t, 0)
-	judged(t)
+	release := judged(t)
 	usual := usualStart(t, node)
 	runtime := strings.TrimSpace(onNode(t, node, "sh", "-c", `command -v "$(cat "$0")"`, filepath.Join(clusterDir, "runtime")))
 	onNode(t, node, "sh", "-c", `mkdir -p /run/e2e/upper /run/e2e/work &&
@@ -138,6 +140,7 @@ func TestARuntimeThatIsReplacedIsHeldAgain(t *testing.T) {
 		starts = append(starts, took)
 	}
 	compare(t, starts, usual, "the runtime was just replaced")
+	release()
 	// What started at once may have been found by listing. What starts later must not be.
 	eventually(t, time.Minute, func(context.Context) error {
 		pod, _ := startPod(t, node)

@@ -10,7 +10,7 @@ import (
 func TestPodsStartWhileTheAgentIsEvicted(t *testing.T) {
 	node := alone(t, 0)
 	agent := runningAgent(t, node, nil)
-	judged(t)
+	release := judged(t)
 	usual := usualStart(t, node)
 	before, _ := startPod(t, node)
 	eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: agent.Name, Namespace: agent.Namespace}}
@@ -19,6 +19,7 @@ func TestPodsStartWhileTheAgentIsEvicted(t *testing.T) {
 	}
 
 	startsAsUsual(t, node, usual, "the agent is evicted")
+	release()
 	// It ends while no agent, or one that has just begun, looks.
 	if err := api.Delete(t.Context(), before); err != nil {
 		t.Fatal(err)

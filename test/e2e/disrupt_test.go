@@ -100,16 +100,22 @@ func runningAgent(t *testing.T, node string, other *corev1.Pod) (agent *corev1.P
 
 // hasReadyAgent says where the agent of a node is not ready.
 func hasReadyAgent(ctx context.Context, node string) error {
+	_, err := readySince(ctx, node)
+	return err
+}
+
+// readySince is when the agent of a node became ready. Conditions have whole seconds: a second is added.
+func readySince(ctx context.Context, node string) (time.Time, error) {
 	agent, err := agentOn(ctx, node)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	for _, c := range agent.Status.Conditions {
 		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-			return nil
+			return c.LastTransitionTime.Add(time.Second), nil
 		}
 	}
-	return fmt.Errorf("agent %s is not ready", agent.Name)
+	return time.Time{}, fmt.Errorf("agent %s is not ready", agent.Name)
 }
 
 // incarnation differs between pods of an agent, and between the containers of one pod.
@@ -178,8 +184,9 @@ func TestPodsStartWhileTheAgentIsStopped(t *testing.T) {
 	release()
 
 	runningAgent(t, node, agent) // its probes failed, and the kubelet has started another one
-	judged(t)
+	release = judged(t)
 	startsAsUsual(t, node, usual, "another agent runs")
+	release()
 	agree(t, node)
 }
 
@@ -188,8 +195,9 @@ func TestPodsStartWhenTheWorkerIsStopped(t *testing.T) {
 	node := alone(t, 0)
 	agent := runningAgent(t, node, nil)
 	supervisor, worker := processesOf(t, agent)
-	judged(t)
+	release := judged(t)
 	stopProcesses(t, node, usualStart(t, node), "the worker is stopped", worker)
+	release()
 
 	eventually(t, 20*time.Second, func(context.Context) error { return hasAnotherWorker(t, node, supervisor, worker) })
 	if now := runningAgent(t, node, nil); incarnation(now) != incarnation(agent) {
@@ -215,7 +223,7 @@ func TestPodsStartWhenTheAgentIsOutOfMemory(t *testing.T) {
 	node := alone(t, 0)
 	agent := runningAgent(t, node, nil)
 	supervisor, worker := processesOf(t, agent)
-	judged(t)
+	release := judged(t)
 	usual := usualStart(t, node)
 	longest := execs(t, node)
 	// A cgroup that is too small for it, in the hierarchy of version 1 or of version 2.
@@ -230,5 +238,6 @@ func TestPodsStartWhenTheAgentIsOutOfMemory(t *testing.T) {
 		return hasAnotherWorker(t, node, supervisor, worker)
 	})
 	longest()
+	release()
 	agree(t, node)
 }
