@@ -84,23 +84,24 @@ func (a *api) read(ctx context.Context, c *v1alpha1.NodeContainer) (*v1alpha1.No
 	return stored, a.do(ctx, request, "patch", nodeContainers, c.Name, stored)
 }
 
-// applyAgent writes how the agent does, and returns its object, which is made where there is none.
-func (a *api) applyAgent(ctx context.Context, status v1alpha1.NodeContainerAgentStatus) (*v1alpha1.NodeContainerAgent, error) {
+// applyAgent writes how the agent does, and returns its object, which is made where there is none, and whether it was.
+func (a *api) applyAgent(ctx context.Context, status v1alpha1.NodeContainerAgentStatus) (answer *v1alpha1.NodeContainerAgent, made bool, err error) {
 	object := v1alpha1.NodeContainerAgent{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.NodeContainerAgentKind},
 		ObjectMeta: metav1.ObjectMeta{Name: a.node}, Status: status}
-	answer := &v1alpha1.NodeContainerAgent{}
-	err := a.apply(ctx, nodeContainerAgents, &object, a.node, answer)
+	answer = &v1alpha1.NodeContainerAgent{}
+	err = a.apply(ctx, nodeContainerAgents, &object, a.node, answer)
 	if !apierrors.IsNotFound(err) {
-		return answer, err
+		return answer, false, err
 	}
-	made := object
-	made.Status, made.OwnerReferences = v1alpha1.NodeContainerAgentStatus{}, a.owner
-	request := a.client.Post().Resource(nodeContainerAgents).Param("fieldManager", fieldManager).Body(&made)
+
+	first := object
+	first.Status, first.OwnerReferences = v1alpha1.NodeContainerAgentStatus{}, a.owner
+	request := a.client.Post().Resource(nodeContainerAgents).Param("fieldManager", fieldManager).Body(&first)
 	if err := a.do(ctx, request, "create", nodeContainerAgents, a.node, answer); err != nil && !apierrors.IsAlreadyExists(err) {
-		return nil, err
+		return nil, false, err
 	}
-	return answer, a.apply(ctx, nodeContainerAgents, &object, a.node, answer)
+	return answer, true, a.apply(ctx, nodeContainerAgents, &object, a.node, answer)
 }
 
 func (a *api) apply(ctx context.Context, resource string, object any, name string, into runtime.Object) error {

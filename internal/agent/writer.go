@@ -201,7 +201,12 @@ func (w *Writer) beat(ctx context.Context) {
 
 // beatOnce tells next, and notes it as last.
 func (w *Writer) beatOnce(ctx context.Context, last *v1alpha1.NodeContainerAgentStatus, next v1alpha1.NodeContainerAgentStatus) {
-	answer, err := w.api.applyAgent(ctx, next)
+	answer, made, err := w.api.applyAgent(ctx, next)
+	if made {
+		// Whoever deleted it deleted all of this node: with the node, or with the definitions.
+		w.set.Unsettle()
+		w.writeAll()
+	}
 	log := logr.FromContextOrDiscard(ctx)
 	switch {
 	case err == nil:

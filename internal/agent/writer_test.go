@@ -169,6 +169,24 @@ func TestADeletedObjectComesBackWhileItsContainerLives(t *testing.T) {
 	})
 }
 
+// Who deletes the definitions, or the Node, deletes all of a node's objects, and its agent's with them.
+func TestAllObjectsComeBackWithTheAgentsOwn(t *testing.T) {
+	bubble(t, func(t *testing.T, w *written) {
+		live, dead := w.tell("live Running start=1"), w.tell("dead Stopped exit=0 finish=2")
+		after(time.Minute)
+		w.api.writes()
+		w.api.do(func() { delete(w.api.objects, live); delete(w.api.objects, dead) })
+		after(2 * time.Minute)
+		w.api.check(t, "") // which nobody watches
+
+		w.api.do(func() { w.api.agent = nil })
+		after(2 * time.Minute)
+		w.api.check(t, "create "+live+"; status "+live+" Running")
+		after(time.Hour)
+		w.api.check(t, "")
+	})
+}
+
 func TestNothingIsLostWhileTheAPIIsAway(t *testing.T) {
 	bubble(t, func(t *testing.T, w *written) {
 		after(2 * time.Second) // the agent has been heard, and is not due again within the minute

@@ -49,6 +49,18 @@ func (s *Set) Settled(written *v1alpha1.NodeContainer) {
 	}
 }
 
+// Unsettle notes that the API may have none of the objects any more. Those of containers that stopped are not missed.
+func (s *Set) Unsettle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		if m.Object.Status.State != v1alpha1.StateStopped {
+			m.Settled = false
+			s.note(m)
+		}
+	}
+}
+
 // BeginAll returns the names of the objects that the API does not have as they are here: whoever asks is to write them.
 func (s *Set) BeginAll() []string {
 	s.mu.Lock()

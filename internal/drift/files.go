@@ -21,7 +21,7 @@ func mountedPaths(c *v1alpha1.NodeContainer, p *corev1.Pod, asked *corev1.Contai
 	}
 	var differences []string
 	for _, m := range c.Spec.Mounts {
-		if m.Source == "" || engineFile.MatchString(m.Source) {
+		if m.Source == "" || engineFile.MatchString(m.Source) || isSharedMemory(m) && p.Spec.HostIPC {
 			continue
 		}
 		vm := find(asked.VolumeMounts, func(vm *corev1.VolumeMount) bool {
@@ -42,6 +42,12 @@ func mountedPaths(c *v1alpha1.NodeContainer, p *corev1.Pod, asked *corev1.Contai
 // engineFile matches what docker and others mount of their own: files below a directory of the container or its
 // sandbox.
 var engineFile = regexp.MustCompile(`/[0-9a-f]{64}/(resolv\.conf|hostname|hosts|shm|mounts/shm)$`)
+
+// isSharedMemory reports whether m is the node's own shared memory, which an engine mounts into a container that has the
+// node's IPC namespace.
+func isSharedMemory(m v1alpha1.ContainerMount) bool {
+	return m.Destination == "/dev/shm" && m.Source == "/dev/shm"
+}
 
 // comesFrom reports whether source, a path on the node, can be a mount's volume. The kubelet keeps volumes and subpaths
 // below a directory of the pod; images are the engine's, wherever it keeps them.

@@ -8,7 +8,7 @@
 #   cluster.sh exec NODE COMMAND…  run a command on a node, such as node1
 #   cluster.sh pid NODE            of the node's first process, as the machine knows it
 #   cluster.sh crash NODE          as if its power was cut
-#   cluster.sh boot NODE           and back: its disk is still there, what was in memory is not
+#   cluster.sh boot NODE…          and back: its disk is still there, what was in memory is not
 #   cluster.sh stop COMPONENT      of the control plane, such as kube-apiserver
 #   cluster.sh start COMPONENT
 #   cluster.sh down                everything away
@@ -64,12 +64,9 @@ disconnect() {
   ip route delete "10.244.${1#node}.0/24" 2>/dev/null || true
 }
 
-# boot NODE starts the node's first process, node.sh, in namespaces of its own.
-boot() {
+# start_node NODE starts the node's first process, node.sh, in namespaces of its own. It must be connected.
+start_node() {
   local node=$1
-  mkdir -p "$CLUSTER/$node"
-  connect "$node"
-  [[ -e $CLUSTER/$node.kubeconfig ]] || client "$node" "/O=system:nodes/CN=system:node:$node"
   cat /proc/sys/kernel/random/uuid >"$CLUSTER/$node/boot_id"
   make_group "$prefix-$node"
   make_group "$prefix-$node/system"
@@ -81,7 +78,21 @@ boot() {
       unshare --mount --uts --ipc --pid --fork --kill-child --propagation private \
       env -i PATH="$PATH" HOME=/root CLUSTER="$CLUSTER" RUNTIME="$(cat "$CLUSTER/runtime")" "$here/node.sh" "$node"
   ) </dev/null &>"$CLUSTER/$node/init.log" &
-  wait_for 120 is_ready "$node"
+}
+
+# boot NODE... connects nodes and starts them, all at once, and waits until they are ready.
+boot() {
+  local node
+  for node; do
+    mkdir -p "$CLUSTER/$node"
+    connect "$node"
+    [[ -e $CLUSTER/$node.kubeconfig ]] || client "$node" "/O=system:nodes/CN=system:node:$node"
+    start_node "$node"
+  done
+
+  for node; do
+    wait_for 120 is_ready "$node"
+  done
 }
 
 # is_ready NODE says whether it is, since its last boot.
@@ -92,15 +103,12 @@ is_ready() {
 
 # first NODE prints the machine's pid of the node's first process.
 first() {
-  local pid
-  for pid in $(pids_of "$prefix-$1/system"); do
-    if [[ $(awk '/^NSpid:/ { print $NF, NF }' "/proc/$pid/status" 2>/dev/null) == "1 3" ]]; then # 1 in the second namespace
-      echo "$pid"
-      return
-    fi
-  done
-  echo "cluster: $1 is not running" >&2
-  return 1
+  local hierarchy files
+  read -r hierarchy < <(hierarchies) # any will do
+  mapfile -t files < <(sed 's|.*|/proc/&/status|' "$hierarchy/$prefix-$1/system/cgroup.procs" 2>/dev/null)
+  # 1 in the second namespace. Others may end meanwhile.
+  { grep -H '^NSpid:' "${files[@]}" /dev/null 2>/dev/null || true; } | sed -n 's|^/proc/\([0-9]*\)/status:NSpid:\t[0-9]*\t1$|\1|p' | grep . ||
+    { echo "cluster: $1 is not running" >&2; return 1; }
 }
 
 # on NODE COMMAND... runs a command there; it ends with the node.
@@ -119,7 +127,7 @@ crash() {
 }
 
 up() {
-  local i started=$SECONDS
+  local images started=$SECONDS
   [[ ! -e $CLUSTER ]] || down
   mkdir -p "$CLUSTER"
   sysctl vm.overcommit_memory kernel.panic kernel.panic_on_oops >"$CLUSTER/sysctl" # the kubelet will change them
@@ -127,12 +135,13 @@ up() {
   ip link add $prefix type bridge
   ip address add $ADDRESS/24 dev $prefix
   ip link set $prefix up
+  "$here/images.sh" & # which nodes need, and the control plane does not
+  images=$!
   make_pki
-  "$here/images.sh"
   start_control_plane
-  for ((i = 1; i <= ${NODES:-2}; i++)); do
-    boot "node$i"
-  done
+  wait "$images"
+  # shellcheck disable=SC2046 # as many words as nodes
+  boot $(seq --format 'node%.0f' "${NODES:-2}")
   echo "cluster: up in $((SECONDS - started)) s; export KUBECONFIG=$KUBECONFIG PATH=$BIN:\$PATH"
 }
 
@@ -149,8 +158,14 @@ down() {
 
 load() {
   local node
+  declare -A imports # their pids, by node
   for node in $(nodes); do
-    on "$node" ctr --namespace k8s.io images import --local - <"$1" &>>"$CLUSTER/$node/images.log" ||
+    on "$node" ctr --namespace k8s.io images import --local - <"$1" &>>"$CLUSTER/$node/images.log" &
+    imports[$node]=$!
+  done
+
+  for node in "${!imports[@]}"; do
+    wait "${imports[$node]}" ||
       { echo "cluster: $1 was not brought to $node; see $CLUSTER/$node/images.log" >&2; return 1; }
   done
 }

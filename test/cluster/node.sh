@@ -45,6 +45,19 @@ mkdir /run/manifests
 # shellcheck disable=SC2153 # cluster.sh sets it
 [[ $RUNTIME == runc ]] || runtime=$(dirname "$0")/$RUNTIME.sh
 
+# A runtime as nvidia-container-runtime is one: it may edit config.json, by /run/wrapped.sed, before the real one reads it.
+cat >"$state/wrapped-runtime" <<SH
+#!/bin/sh
+bundle=
+for argument; do
+  [ "\$previous" != --bundle ] || bundle=\$argument
+  previous=\$argument
+done
+[ -z "\$bundle" ] || [ ! -e /run/wrapped.sed ] || sed -i -E -f /run/wrapped.sed "\$bundle/config.json"
+exec $runtime "\$@"
+SH
+chmod +x "$state/wrapped-runtime"
+
 mkdir -p "$state/cni"
 cat >"$state/cni/bridge.conflist" <<JSON
 {"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "cni0", "isDefaultGateway": true,
@@ -63,6 +76,11 @@ version = 3
     [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
       BinaryName = "$runtime"
       SystemdCgroup = false
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.wrapped]
+      runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.wrapped.options]
+      BinaryName = "$state/wrapped-runtime"
+      SystemdCgroup = false
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["/usr/lib/cni"]
     conf_dir = "$state/cni"
@@ -73,6 +91,7 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication: {anonymous: {enabled: false}, x509: {clientCAFile: $CLUSTER/ca.crt}}
 cgroupDriver: cgroupfs
+crashLoopBackOff: {maxContainerRestartPeriod: 5s} # what crashed while something was away is soon back
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
 failCgroupV1: false

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
@@ -19,91 +21,154 @@ import (
 // retention is how long a stopped container is at least kept: less than the controller's --stopped-ttl.
 const retention = 4 * time.Minute
 
-// container is what is compared of one.
+// matchedWithin is how long the controller may take to judge a container: where its node is lost another one takes over
+// when its lease has run out, after 15 s.
+const matchedWithin = 40 * time.Second
+
+// container is what is compared of one. What a runtime does not know is the zero value, and is not compared.
 type container struct {
-	state    v1alpha1.ContainerState
-	pid      int32     // where it is known, and while it runs
-	exitCode int32     // once it stopped
-	finished time.Time // in the same case
-	pod      types.UID // whose it is, in the same case
-	reason   v1alpha1.StopReason
-	sandbox  bool // which may have no object
+	state      v1alpha1.ContainerState
+	pid        int32                        // while it runs
+	namespaces v1alpha1.ContainerNamespaces // of its init process, while it runs
+	cgroup     int64                        // the ID of its init process's cgroup, while it runs
+	exitCode   int32                        // once it stopped
+	finished   time.Time                    // in the same case
+	reason     v1alpha1.StopReason
+	sandbox    bool // which may have no object
+
+	pod         v1alpha1.ContainerPod // as its engine labels it
+	podMatched  string                // status and reason of the condition
+	specMatched string
 }
 
-// agree fails the test unless, within some seconds, the NodeContainers of every node are what its runtimes say: IDs, states,
-// pids and exit codes. On nodes that are not ours the word of the pods' status counts for them.
-func agree(t *testing.T) {
+// agree fails the test unless, within some seconds, the NodeContainers of these nodes, or of all, are what the nodes'
+// runtimes say: IDs, states, processes, exit codes, pods and conditions. On nodes that are not ours the pods' status counts
+// for the runtimes. Pods of other tests come and go meanwhile: a container is wrong only if it is wrong each time.
+func agree(t *testing.T, nodes ...string) {
 	t.Helper()
-	names, err := nodeNames(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, node := range names {
-		eventually(t, 20*time.Second, func(ctx context.Context) error { return agreement(ctx, node) })
-	}
-}
-
-// agreement says where the objects of a node and its runtimes differ.
-func agreement(ctx context.Context, node string) error {
-	ask := podsSay
-	if local {
-		ask = runtimesSay
-	}
-	want, err := ask(ctx, node)
-	if err != nil {
-		return err
-	}
-	got, err := objectsSay(ctx, node)
-	if err != nil {
-		return err
-	}
-	agent, err := agentOn(ctx, node)
-	if err != nil {
-		return err
-	}
-	if len(agent.Status.ContainerStatuses) == 0 || agent.Status.ContainerStatuses[0].State.Running == nil {
-		return fmt.Errorf("agent %s does not run", agent.Name)
-	}
-	// A status tells whole seconds: the one before, and its end, may be of the same one.
-	began := agent.Status.ContainerStatuses[0].State.Running.StartedAt.Add(time.Second)
-	pods, err := podsOn(ctx, node)
-	if err != nil {
-		return err
-	}
-	for id, w := range want {
-		if w.state == v1alpha1.StateStopped && !slices.ContainsFunc(pods, func(p corev1.Pod) bool {
-			return p.UID == w.pod || p.Annotations["kubernetes.io/config.hash"] == string(w.pod) // which static pods have
-		}) {
-			delete(want, id) // with its pod its object goes at once, and the kubelet takes its time
+	if len(nodes) == 0 {
+		var err error
+		if nodes, err = nodeNames(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 	}
-	return errors.Join(differences(node, want, got, began)...)
+
+	for _, node := range nodes {
+		var wrong map[string]error
+		eventually(t, matchedWithin, func(ctx context.Context) error {
+			now, err := look(ctx, node)
+			if err != nil {
+				return err
+			}
+			wrong = still(wrong, now)
+			return errors.Join(slices.Collect(maps.Values(wrong))...)
+		})
+	}
 }
 
-// differences compares what runtimes say, want, with the objects of a node whose agent has run since began. Objects of stopped
-// containers outlive what the runtimes know of them.
-func differences(node string, want, got map[string]container, began time.Time) (all []error) {
+// looks are the last of each node.
+var looks sync.Map
+
+// look is disagreement for many tests at once: one looks at a node at a time, and the others share what began after they
+// asked.
+func look(ctx context.Context, node string) (map[string]error, error) {
+	type result struct {
+		mu    sync.Mutex
+		began time.Time
+		wrong map[string]error
+		err   error
+	}
+	asked := time.Now()
+	last, _ := looks.LoadOrStore(node, &result{})
+	r := last.(*result)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.began.Before(asked) {
+		r.began = time.Now()
+		r.wrong, r.err = disagreement(ctx, node)
+	}
+	return maps.Clone(r.wrong), r.err
+}
+
+// still returns what differed before and differs now: all of now where nothing is known of before.
+func still(before, now map[string]error) map[string]error {
+	if before == nil {
+		return now
+	}
+	maps.DeleteFunc(now, func(id string, _ error) bool { return before[id] == nil })
+	return now
+}
+
+// disagreement returns how the objects of a node differ from its runtimes, by the containers' IDs.
+func disagreement(ctx context.Context, node string) (map[string]error, error) {
+	want := map[string]container{}
+	if local {
+		var err error
+		if want, err = runtimesSay(ctx, node); err != nil {
+			return nil, err
+		}
+	}
+	pods, err := podsOn(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	podsSay(pods, want)
+	got, err := objectsSay(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+
+	ready, err := readySince(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	return differences(node, want, got, ready), nil
+}
+
+// differences compares what runtimes say, want, with the objects of a node whose agent has been ready since began: what ended
+// before that it may have found dead. Objects of stopped containers outlive what the runtimes know of them.
+func differences(node string, want, got map[string]container, began time.Time) map[string]error {
+	all := map[string]error{}
 	for id, w := range want {
 		g, ok := got[id]
 		stopped := w.state == v1alpha1.StateStopped
 		switch {
 		case stopped && w.finished.Before(began) && (!ok || g.reason == v1alpha1.StopExitUnseen):
-			// Nobody saw its end.
+			// Nobody may have seen its end.
 		case stopped && !ok && time.Since(w.finished) > retention:
 		case !ok && w.sandbox:
 		case !ok:
-			all = append(all, fmt.Errorf("%s: %.12s is %s, and there is no object", node, id, w.state))
-		case g.state != w.state, stopped && g.exitCode != w.exitCode, !stopped && w.pid != 0 && g.pid != w.pid:
-			all = append(all, fmt.Errorf("%s: %.12s is %s, pid %d, exit code %d; its object says %s, pid %d, exit code %d %s", node, id,
-				w.state, w.pid, w.exitCode, g.state, g.pid, g.exitCode, g.reason))
+			all[id] = fmt.Errorf("%s: %.12s is %s, and there is no object", node, id, w.state)
+		default:
+			if wrong := unlike(w, g); len(wrong) > 0 {
+				all[id] = fmt.Errorf("%s: %.12s has %s", node, id, strings.Join(wrong, ", "))
+			}
 		}
 	}
 	for id, g := range got {
 		if _, ok := want[id]; !ok && g.state != v1alpha1.StateStopped {
-			all = append(all, fmt.Errorf("%s: %.12s is %s in an object, and unknown to the runtimes", node, id, g.state))
+			all[id] = fmt.Errorf("%s: %.12s is %s in an object, and unknown to the runtimes", node, id, g.state)
 		}
 	}
 	return all
+}
+
+// unlike names what runtimes know of a container, w, and its object, g, says otherwise.
+func unlike(w, g container) (wrong []string) {
+	compare := func(what string, isKnown bool, want, got any) {
+		if isKnown && want != got {
+			wrong = append(wrong, fmt.Sprintf("%s %v and in its object %v", what, want, got))
+		}
+	}
+	compare("state", true, w.state, g.state)
+	compare("exit code", w.state == v1alpha1.StateStopped, w.exitCode, g.exitCode)
+	compare("pid", w.pid != 0, w.pid, g.pid)
+	compare("namespaces", w.namespaces != v1alpha1.ContainerNamespaces{}, w.namespaces, g.namespaces)
+	compare("cgroup", w.cgroup != 0, w.cgroup, g.cgroup)
+	compare("pod", w.pod != v1alpha1.ContainerPod{}, w.pod, g.pod)
+	compare("PodMatched", w.podMatched != "", w.podMatched, g.podMatched)
+	compare("SpecMatched", w.specMatched != "", w.specMatched, g.specMatched)
+	return wrong
 }
 
 // objectsSay reads the NodeContainers of a node. A container has one object only.
@@ -115,42 +180,46 @@ func objectsSay(ctx context.Context, node string) (map[string]container, error) 
 	all := map[string]container{}
 	for _, o := range list.Items {
 		if !local && (o.Spec.Pod.Namespace == "" || o.Spec.Type == v1alpha1.TypeSandbox) {
-			continue // no pod's status tells of it
+			continue // no pod's status has it
 		}
 		if _, twice := all[o.Spec.ContainerID]; twice {
 			return nil, fmt.Errorf("%s: %.12s has two objects", node, o.Spec.ContainerID)
 		}
-		c := container{state: o.Status.State, pid: o.Status.PID, reason: o.Status.Reason}
-		if o.Status.ExitCode != nil {
-			c.exitCode = *o.Status.ExitCode
-		}
-		all[o.Spec.ContainerID] = c
+		all[o.Spec.ContainerID] = objectSays(&o)
 	}
 	return all, nil
 }
 
-// podsSay reads the status of every pod on a node.
-func podsSay(ctx context.Context, node string) (map[string]container, error) {
-	pods, err := podsOn(ctx, node)
-	if err != nil {
-		return nil, err
+func objectSays(o *v1alpha1.NodeContainer) container {
+	c := container{
+		state: o.Status.State, pid: o.Status.PID, namespaces: o.Status.Namespaces, cgroup: o.Status.CgroupID, reason: o.Status.Reason,
+		pod:         o.Spec.Pod,
+		podMatched:  conditionOf(o, v1alpha1.ConditionPodMatched),
+		specMatched: conditionOf(o, v1alpha1.ConditionSpecMatched),
 	}
-	all := map[string]container{}
-	for i := range pods {
-		for _, s := range statusesOf(&pods[i]) {
-			for _, state := range []corev1.ContainerState{s.State, s.LastTerminationState} {
-				switch {
-				case state.Running != nil:
-					all[idOf(s.ContainerID)] = container{state: v1alpha1.StateRunning}
-				case state.Terminated != nil && strings.Contains(state.Terminated.ContainerID, "://"):
-					all[idOf(state.Terminated.ContainerID)] = container{state: v1alpha1.StateStopped,
-						exitCode: state.Terminated.ExitCode, finished: state.Terminated.FinishedAt.Time, pod: pods[i].UID}
-				}
-			}
-		}
+	if o.Status.ExitCode != nil {
+		c.exitCode = *o.Status.ExitCode
 	}
-	return all, nil
+	return c
 }
+
+// conditionOf is the status and the reason of a condition: empty where there is none.
+func conditionOf(o *v1alpha1.NodeContainer, kind string) string {
+	if c := meta.FindStatusCondition(o.Status.Conditions, kind); c != nil {
+		return string(c.Status) + " " + c.Reason
+	}
+	return ""
+}
+
+// What the conditions of a container say that runs as its pod asks for.
+const (
+	isMatched   = "True " + v1alpha1.ReasonMatched
+	asRequested = "True " + v1alpha1.ReasonAsRequested
+	differs     = "False " + v1alpha1.ReasonDiffers
+)
+
+// drifts is the label of pods whose containers have more than the pod asks for.
+const drifts = "containerhook-e2e-drifts"
 
 func podsOn(ctx context.Context, node string) ([]corev1.Pod, error) {
 	var pods corev1.PodList

@@ -19,6 +19,7 @@ const capabilities = 1<<19 | // SYS_PTRACE
 	1<<39 // BPF
 
 func TestTheAgentsPodAsksForNoMoreThanItIsSaidTo(t *testing.T) {
+	beside(t)
 	agent := runningAgent(t, someNodes(t, 1)[0], nil)
 	if s := agent.Spec; s.HostPID || s.HostNetwork || s.HostIPC || s.HostUsers != nil && !*s.HostUsers {
 		t.Errorf("host namespaces: %t, %t, %t", s.HostPID, s.HostNetwork, s.HostIPC)
@@ -52,6 +53,7 @@ func TestTheAgentsPodAsksForNoMoreThanItIsSaidTo(t *testing.T) {
 
 func TestTheAgentsProcessesHaveWhatItsPodAsksFor(t *testing.T) {
 	needsOurNodes(t)
+	beside(t)
 	node := someNodes(t, 1)[0]
 	supervisor, worker := processesOf(t, runningAgent(t, node, nil))
 	for _, pid := range []string{supervisor, worker} {
@@ -82,6 +84,7 @@ const zeros = "0000000000000000"
 
 func TestTheAgentCanWriteToItsCheckpointOnly(t *testing.T) {
 	needsOurNodes(t)
+	beside(t)
 	node := someNodes(t, 1)[0]
 	supervisor, _ := processesOf(t, runningAgent(t, node, nil))
 	root := "/proc/" + supervisor + "/root"

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // startStaticPod has the kubelet start a pod without the API, and returns how long it took until its container runs. The pod
@@ -56,6 +57,7 @@ func TestContainersStartAndEndWhileTheAPIServerIsAway(t *testing.T) {
 	node := nodes[0]
 	pod, _ := startPod(t, node)
 	usual := usualStart(t, node)
+	longest := execs(t, node)
 	if _, err := cluster(t.Context(), "stop", "kube-apiserver"); err != nil {
 		t.Fatal(err)
 	}
@@ -65,23 +67,33 @@ func TestContainersStartAndEndWhileTheAPIServerIsAway(t *testing.T) {
 		}
 	})
 	t.Cleanup(back)
+	// Longer than the agent's and the kubelet's requests take to give up; in make test-long longer than any of their pauses.
+	away := time.Duration(machine.Volume(30, 120)) * time.Second
 	var ended []string
 	var starts []time.Duration
 	pace := time.NewTicker(10 * time.Second)
 	defer pace.Stop()
-	for away := time.Now(); time.Since(away) < 2*time.Minute; <-pace.C {
+	for began := time.Now(); time.Since(began) < away; <-pace.C {
 		name := fmt.Sprintf("away-%d-%s", len(ended), strings.TrimPrefix(namespace, "containerhook-e2e-"))
 		starts = append(starts, startStaticPod(t, node, name))
 		onNode(t, node, "sh", "-c", `ctr --namespace k8s.io run --rm containerhook.test/busybox:1 "$0" sh -c "exit 7" || [ $? = 7 ]`, name)
 		ended = append(ended, name)
 	}
 	compare(t, starts, usual, "the API server is away")
+	longest()
 	back()
 
 	eventually(t, time.Minute, func(ctx context.Context) error { return phaseIs(ctx, pod, corev1.PodRunning) })
 	for _, name := range nodes {
-		startPod(t, name) // the kubelet takes its time to come back to the API
+		// A kubelet pauses for up to a minute between two tries. One that begins anew, as keep of node.sh has it, asks at once.
+		onNode(t, name, "sh", "-c", `kill $(pidof kubelet)`)
+	}
+	for _, name := range nodes {
+		after, _ := startPod(t, name)
 		runningAgent(t, name, nil)
+		// So does the controller: without its lease it ends, and is started again.
+		id := idOf(after.Status.ContainerStatuses[0].ContainerID)
+		eventually(t, 2*time.Minute, func(ctx context.Context) error { return runsAs(ctx, id, v1alpha1.ReasonMatched) })
 	}
 	agree(t)
 	for _, id := range ended {

@@ -16,16 +16,18 @@ import (
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
-func TestANodeThatCrashesAndBootsAgainIsToldAsItIs(t *testing.T) {
+func TestTheObjectsOfANodeThatCrashesAndBootsAgainAreAsItIs(t *testing.T) {
 	needsOurNodes(t)
-	node := someNodes(t, 2)[1]
+	node := alone(t, 1)
 	agent := runningAgent(t, node, nil)
+	release := judged(t)
 	usual := usualStart(t, node)
+	release()
 	pod := create(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "survivor-", Namespace: namespace},
 		Spec: specOf(node, corev1.RestartPolicyAlways, "exec sleep 100000")})
 	eventually(t, time.Minute, func(ctx context.Context) error { return phaseIs(ctx, pod, corev1.PodRunning) })
 	before := idOf(pod.Status.ContainerStatuses[0].ContainerID)
-	agree(t)
+	agree(t, node)
 
 	for _, command := range []string{"crash", "boot"} {
 		if _, err := cluster(t.Context(), command, node); err != nil {
@@ -43,8 +45,10 @@ func TestANodeThatCrashesAndBootsAgainIsToldAsItIs(t *testing.T) {
 		return nil
 	})
 	startPod(t, node) // the first one after a boot waits for more than runc
+	release = judged(t)
 	startsAsUsual(t, node, usual, "after a boot")
-	agree(t)
+	release()
+	agree(t, node)
 	var list v1alpha1.NodeContainerList
 	if err := api.List(t.Context(), &list, client.MatchingFields{v1alpha1.FieldContainerID: before}); err != nil {
 		t.Fatal(err)
@@ -68,9 +72,11 @@ func rebooted(o *v1alpha1.NodeContainer) bool {
 
 func TestContainersOutliveContainerdAndStayAsTheyAre(t *testing.T) {
 	needsOurNodes(t)
-	node := someNodes(t, 1)[0]
+	node := alone(t, 0)
+	release := judged(t)
 	usual := usualStart(t, node)
 	pod, _ := startPod(t, node)
+	longest := execs(t, node)
 	onNode(t, node, "sh", "-c", `kill -KILL $(pidof containerd)`)
 	eventually(t, time.Minute, func(ctx context.Context) error {
 		_, err := cluster(ctx, "exec", node, "ctr", "version")
@@ -78,15 +84,18 @@ func TestContainersOutliveContainerdAndStayAsTheyAre(t *testing.T) {
 	})
 
 	startsAsUsual(t, node, usual+5*time.Second, "after containerd was killed") // the kubelet comes back to it in its own time
+	longest()
+	release()
 	if err := phaseIs(t.Context(), pod, corev1.PodRunning); err != nil {
 		t.Error(err)
 	}
-	agree(t)
+	agree(t, node)
 }
 
-// Both nodes have one kernel, and one inode of runc: every exec of it is told to both agents.
-func TestNodesThatShareARuntimeAreEachToldTheirOwn(t *testing.T) {
+// Both nodes have one kernel, and one inode of runc: both agents get an event of every exec of it.
+func TestNodesThatShareARuntimeEachHaveTheirOwnContainers(t *testing.T) {
 	needsOurNodes(t)
+	beside(t)
 	nodes := someNodes(t, 2)
 	inode := func(node string) string {
 		return onNode(t, node, "stat", "-c", "%d:%i", "/usr/sbin/runc", "/usr/bin/crun")
@@ -100,9 +109,15 @@ func TestNodesThatShareARuntimeAreEachToldTheirOwn(t *testing.T) {
 		pods = append(pods, pod)
 	}
 	for _, pod := range pods {
-		objects, err := objectsOf(t.Context(), pod)
-		if err != nil || len(objects) != 1 || objects[0].Spec.NodeName != pod.Spec.NodeName {
-			t.Errorf("pod %s on %s has the objects %v: %v", pod.Name, pod.Spec.NodeName, objects, err)
+		var objects []v1alpha1.NodeContainer
+		eventually(t, 20*time.Second, func(ctx context.Context) (err error) {
+			if objects, err = objectsOf(ctx, pod); err == nil && len(objects) == 0 {
+				err = fmt.Errorf("pod %s has no object", pod.Name)
+			}
+			return err
+		})
+		if len(objects) != 1 || objects[0].Spec.NodeName != pod.Spec.NodeName {
+			t.Errorf("pod %s on %s has the objects %v", pod.Name, pod.Spec.NodeName, objects)
 		}
 	}
 	agree(t)
@@ -111,7 +126,8 @@ func TestNodesThatShareARuntimeAreEachToldTheirOwn(t *testing.T) {
 // The node gets the runtime's directory for itself, and replaces the runtime there as a package manager does.
 func TestARuntimeThatIsReplacedIsHeldAgain(t *testing.T) {
 	needsOurNodes(t)
-	node := someNodes(t, 1)[0]
+	node := alone(t, 0)
+	release := judged(t)
 	usual := usualStart(t, node)
 	runtime := strings.TrimSpace(onNode(t, node, "sh", "-c", `command -v "$(cat "$0")"`, filepath.Join(clusterDir, "runtime")))
 	onNode(t, node, "sh", "-c", `mkdir -p /run/e2e/upper /run/e2e/work &&
@@ -124,6 +140,7 @@ func TestARuntimeThatIsReplacedIsHeldAgain(t *testing.T) {
 		starts = append(starts, took)
 	}
 	compare(t, starts, usual, "the runtime was just replaced")
+	release()
 	// What started at once may have been found by listing. What starts later must not be.
 	eventually(t, time.Minute, func(context.Context) error {
 		pod, _ := startPod(t, node)
@@ -132,10 +149,10 @@ func TestARuntimeThatIsReplacedIsHeldAgain(t *testing.T) {
 		}
 		return nil
 	})
-	agree(t)
+	agree(t, node)
 }
 
-// observedBy says how the containers of a pod were seen, as soon as that is told: it is part of their status, which
+// observedBy says how the containers of a pod were seen, as soon as their status has it, which
 // follows their objects.
 func observedBy(t *testing.T, pod *corev1.Pod) string {
 	t.Helper()

@@ -13,8 +13,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
 const (
@@ -50,84 +48,8 @@ func mustHelm(t *testing.T, version string, args ...string) string {
 	return out
 }
 
-// installed is how the chart is installed in our cluster: its values, for another install to have the same.
-func installed(t *testing.T) string {
-	t.Helper()
-	values := filepath.Join(t.TempDir(), "values.yaml")
-	if err := os.WriteFile(values, []byte(mustHelm(t, "helm4", "get", "values", releaseName, "--output", "yaml")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return values
-}
-
-func TestTheChartLivesAWholeLifeWithBothHelms(t *testing.T) {
-	needsOurNodes(t)
-	nodes := someNodes(t, 2)
-	values := installed(t)
-	wait := []string{"--wait", "--timeout", "3m"}
-	install := append([]string{"install", releaseName, chart, "--values", values}, wait...)
-	pod, _ := startPod(t, nodes[0]) // it lives through all of it
-	mustHelm(t, "helm4", append([]string{"uninstall", releaseName}, wait...)...)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-		defer cancel()
-		if _, err := helm(ctx, "helm4", append([]string{"upgrade", "--install", releaseName, chart, "--values", values,
-			"--namespace", system}, wait...)...); err != nil {
-			t.Error(err)
-		}
-	})
-	for _, version := range []string{"helm3", "helm4"} {
-		t.Run(version, func(t *testing.T) {
-			t.Cleanup(func() { // where it fails half-way
-				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-				defer cancel()
-				if _, err := helm(ctx, version, "uninstall", releaseName, "--ignore-not-found", "--wait", "--namespace", system); err != nil {
-					t.Error(err)
-				}
-			})
-			mustHelm(t, version, install...)
-			mustHelm(t, version, "test", releaseName, "--timeout", "2m")
-			agree(t)
-
-			other, _ := startPod(t, nodes[0])
-			if err := sandboxesAre(t.Context(), other, false); err != nil {
-				t.Error(err)
-			}
-
-			mustHelm(t, version, append([]string{"upgrade", releaseName, chart, "--reuse-values", "--set", "agent.sandboxes=true"}, wait...)...)
-			eventually(t, time.Minute, func(ctx context.Context) error { return sandboxesAre(ctx, pod, true) })
-			mustHelm(t, version, append([]string{"rollback", releaseName, "1"}, wait...)...)
-			for _, node := range nodes {
-				runningAgent(t, node, nil)
-			}
-			agree(t)
-			mustHelm(t, version, append([]string{"uninstall", releaseName}, wait...)...)
-			eventually(t, time.Minute, nothingButDefinitionsIsLeft)
-		})
-	}
-}
-
-// sandboxesAre says where a pod's sandbox is told of, or is not, against what is wanted.
-func sandboxesAre(ctx context.Context, pod *corev1.Pod, want bool) error {
-	objects, err := objectsOf(ctx, pod)
-	if err != nil {
-		return err
-	}
-	for _, o := range objects {
-		if o.Spec.Type == v1alpha1.TypeSandbox {
-			if want {
-				return nil
-			}
-			return fmt.Errorf("pod %s has a sandbox %s", pod.Name, o.Name)
-		}
-	}
-	if want {
-		return fmt.Errorf("pod %s has %d objects, none of them a sandbox", pod.Name, len(objects))
-	}
-	return nil
-}
-
 func TestANamespaceThatEnforcesRestrictedSaysWhatToLabel(t *testing.T) {
+	beside(t)
 	restricted := create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "containerhook-e2e-restricted-",
 		Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}})
 	for _, version := range []string{"helm3", "helm4"} {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -55,6 +56,11 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "FAIL:", <-interrupts, deleteNamespace())
 		os.Exit(1)
 	}()
+	flag.Parse()
+	if err := flag.Set("test.parallel", "100"); err != nil { // they wait: as many at once as like to (order_test.go)
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		return 1
+	}
 	code := m.Run()
 	if err := deleteNamespace(); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)

@@ -9,86 +9,99 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
-
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
 // engines start containers past the kubelet, in lines of shell that run on a node. $id is the container's name, $rootfs a
 // root file system with busybox.
 var engines = map[string]struct {
-	here, // fails, and says why, where the engine does not work on this machine
-	start, // and prints the container's ID
-	kill string
+	prepare string // before
+	start   string // prints the container's ID
+	kill    string
+	end     string // undoes what prepare did
 }{
 	"ctr": {
-		here:  "true",
 		start: `ctr --namespace outside run --detach --rootfs "$rootfs" "$id" /bin/sleep 100000 && echo "$id"`,
 		kill: `ctr --namespace outside task kill --signal KILL "$id" && until ctr --namespace outside task rm "$id"; do sleep 0.1; done
 			ctr --namespace outside container rm "$id"`,
 	},
 	"runc": {
-		here: "true",
-		start: `mkdir -p "$rootfs.bundle" && cd "$rootfs.bundle" && runc spec &&
-			sed -i -e "s|\"path\": \"rootfs\"|\"path\": \"$rootfs\"|" -e 's|"terminal": true|"terminal": false|' \
-				-e 's|^\(\t*\)"sh"|\1"sleep", "100000"|' config.json &&
-			runc run --detach "$id" </dev/null >/dev/null 2>&1 && echo "$id"`,
-		kill: `runc kill "$id" KILL && until runc delete "$id"; do sleep 0.1; done; rm -rf "$rootfs.bundle"`,
+		start: runcSpec + `runc run --detach "$id" </dev/null >/dev/null 2>&1 && echo "$id"`,
+		kill:  runcKill,
 	},
 	"podman": {
-		here:  podman + `run --rm ` + podmanFlags + ` true`,
-		start: podman + `run --detach --name "$id" ` + podmanFlags + ` sleep 100000`,
+		start: podman + `run --detach --name "$id" --network none --rootfs "$rootfs" sleep 100000`,
 		kill:  podman + `kill --signal KILL "$id" && ` + podman + `rm --force "$id"`,
 	},
 	"docker": {
-		here:  "docker version >/dev/null",
-		start: `tar -C "$rootfs" -c . | docker import - "$id" >/dev/null && docker run --detach --network none --name "$id" "$id" sleep 100000`,
-		kill:  `docker kill "$id" && docker rm "$id" && docker rmi "$id"`,
+		// Beside the node's containerd. The images' file system is the one that needs nothing of the kernel.
+		prepare: `setsid dockerd --host unix:///run/docker.sock --data-root /var/lib/e2e-docker --containerd /run/containerd/containerd.sock \
+				--iptables=false --bridge=none --storage-driver=vfs --exec-opt native.cgroupdriver=cgroupfs --oom-score-adjust 0 \
+				</dev/null >/run/dockerd.log 2>&1 &
+			timeout 30 sh -c 'until ` + docker + `version; do sleep 0.1; done' >/dev/null 2>&1 || { tail /run/dockerd.log >&2; exit 1; }`,
+		start: `tar -C "$rootfs" -c . | ` + docker + `import - "$id" >/dev/null && ` +
+			docker + `run --detach --network none --name "$id" "$id" sleep 100000`,
+		kill: docker + `kill "$id" && ` + docker + `rm "$id" && ` + docker + `rmi "$id"`,
+		end:  `pid=$(cat /run/docker.pid) && kill "$pid" && while kill -0 "$pid"; do sleep 0.1; done 2>/dev/null; rm -rf /var/lib/e2e-docker`,
 	},
 }
 
-// podman keeps what it needs on the node's own disk. The node has no systemd.
 const (
-	podman      = `podman --cgroup-manager cgroupfs `
-	podmanFlags = `--network none --rootfs "$rootfs"`
+	podman   = `podman --cgroup-manager cgroupfs ` // the node has no systemd
+	docker   = `docker --host unix:///run/docker.sock `
+	runcSpec = `mkdir -p "$rootfs.bundle" && cd "$rootfs.bundle" && runc spec &&
+		sed -i -e "s|\"path\": \"rootfs\"|\"path\": \"$rootfs\"|" -e 's|"terminal": true|"terminal": false|' \
+			-e 's|^\(\t*\)"sh"|\1"sleep", "100000"|' config.json && `
+	runcKill = `runc kill "$id" KILL && until runc delete "$id"; do sleep 0.1; done; rm -rf "$rootfs.bundle"`
 )
 
-func TestAContainerPastTheKubeletIsToldOnItsNodeAndOnNoOther(t *testing.T) {
+func TestAContainerPastTheKubeletHasAnObjectOfItsNodeAndOfNoOther(t *testing.T) {
 	needsOurNodes(t)
-	node := someNodes(t, 2)[0] // one of two: it must not be told on the other
+	beside(t)
+	node := someNodes(t, 2)[0] // one of two: the other one must not have it
 	for name, engine := range engines {
 		t.Run(name, func(t *testing.T) {
-			vars := fmt.Sprintf("id=%s-%s; rootfs=%s\n", namespace, name, rootfs(t)) // an ID that nobody had before
-			shell := func(ctx context.Context, line string) (string, error) {
-				return cluster(ctx, "exec", node, "sh", "-c", vars+line)
+			t.Parallel()
+			shell, id := shellOn(t, node, name)
+			if engine.end != "" {
+				t.Cleanup(func() { shell(context.WithoutCancel(t.Context()), engine.end) })
 			}
-			if _, err := shell(t.Context(), engine.here); err != nil {
-				t.Skipf("%s does not work on this machine: %v", name, err)
+			if engine.prepare != "" {
+				shell(t.Context(), engine.prepare)
 			}
 			var once sync.Once
-			kill := func(ctx context.Context) {
-				once.Do(func() {
-					if _, err := shell(ctx, engine.kill); err != nil {
-						t.Error(err)
-					}
-				})
+			kill := func(ctx context.Context) { once.Do(func() { shell(ctx, engine.kill) }) }
+			t.Cleanup(func() { kill(context.WithoutCancel(t.Context())) })
+			if out := strings.TrimSpace(shell(t.Context(), engine.start)); out != "" {
+				id = out // docker's and podman's own
 			}
-			t.Cleanup(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-				defer cancel()
-				kill(ctx)
-			})
-			out, err := shell(t.Context(), engine.start)
-			if err != nil {
-				t.Fatal(err)
+			if t.Failed() {
+				t.FailNow()
 			}
-			id := strings.TrimSpace(out)
-			eventually(t, 20*time.Second, func(ctx context.Context) error { return isOutside(ctx, id, node, v1alpha1.StateRunning, 0) })
-			agree(t)
+			eventually(t, matchedWithin, func(ctx context.Context) error { return isOutside(ctx, id, node, v1alpha1.StateRunning, 0) })
+			agree(t, node)
 			kill(t.Context())
-			eventually(t, 20*time.Second, func(ctx context.Context) error { return isOutside(ctx, id, node, v1alpha1.StateStopped, 137) })
+			eventually(t, matchedWithin, func(ctx context.Context) error { return isOutside(ctx, id, node, v1alpha1.StateStopped, 137) })
 		})
 	}
+}
+
+// shellOn makes a function that runs lines of shell on a node, for engines: with a root file system of its own, and an ID
+// that nobody had before.
+func shellOn(t *testing.T, node, name string) (shell func(ctx context.Context, line string) string, id string) {
+	t.Helper()
+	id = namespace + "-" + name
+	vars := fmt.Sprintf("id=%s; rootfs=%s\n", id, rootfs(t))
+	return func(ctx context.Context, line string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		out, err := cluster(ctx, "exec", node, "sh", "-c", vars+line)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		return out
+	}, id
 }
 
 // isOutside says what is not so of a container that belongs to no pod.
@@ -97,14 +110,13 @@ func isOutside(ctx context.Context, id, node string, state v1alpha1.ContainerSta
 	if err != nil {
 		return err
 	}
-	matched := meta.FindStatusCondition(o.Status.Conditions, v1alpha1.ConditionPodMatched)
-	switch {
+	switch matched := conditionOf(o, v1alpha1.ConditionPodMatched); {
 	case o.Spec.NodeName != node:
 		return fmt.Errorf("it is on %s, not on %s", o.Spec.NodeName, node)
 	case o.Status.State != state || state == v1alpha1.StateStopped && (o.Status.ExitCode == nil || *o.Status.ExitCode != exitCode):
 		return fmt.Errorf("it is %s, exit code %v", o.Status.State, o.Status.ExitCode)
-	case matched == nil || matched.Reason != v1alpha1.ReasonNotKubernetes:
-		return fmt.Errorf("PodMatched is %+v", matched)
+	case matched != "False "+v1alpha1.ReasonNotKubernetes:
+		return fmt.Errorf("PodMatched is %s", matched)
 	}
 	return nil
 }

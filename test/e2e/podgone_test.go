@@ -18,27 +18,28 @@ import (
 
 func TestAContainerThatOutlivesItsPodIsKeptAsPodGone(t *testing.T) {
 	needsOurNodes(t)
-	node := someNodes(t, 1)[0]
+	node := alone(t, 0)
 	pod, _ := startPod(t, node)
 	id := idOf(pod.Status.ContainerStatuses[0].ContainerID)
-	eventually(t, 20*time.Second, func(ctx context.Context) error { return runsAs(ctx, id, v1alpha1.ReasonMatched) })
+	eventually(t, matchedWithin, func(ctx context.Context) error { return runsAs(ctx, id, v1alpha1.ReasonMatched) })
 
 	resume := stopKubelet(t, node) // which would end the container with its pod
 	if err := api.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, func(ctx context.Context) error { return runsAs(ctx, id, v1alpha1.ReasonPodGone) })
-	always(t, 10*time.Second, func(ctx context.Context) error { return runsAs(ctx, id, v1alpha1.ReasonPodGone) })
+	eventually(t, matchedWithin, func(ctx context.Context) error { return runsAs(ctx, id, v1alpha1.ReasonPodGone) })
+	always(t, 3*time.Second, func(ctx context.Context) error { return runsAs(ctx, id, v1alpha1.ReasonPodGone) })
 
 	resume()
 	eventually(t, time.Minute, func(ctx context.Context) error { return hasEnded(ctx, id) })
-	agree(t)
+	agree(t, node)
 }
 
 func TestAContainerThatEndsWithItsPodIsNotKept(t *testing.T) {
+	beside(t)
 	pod, _ := startPod(t, "")
 	id := idOf(pod.Status.ContainerStatuses[0].ContainerID)
-	eventually(t, 20*time.Second, func(ctx context.Context) error { return runsAs(ctx, id, v1alpha1.ReasonMatched) })
+	eventually(t, matchedWithin, func(ctx context.Context) error { return runsAs(ctx, id, v1alpha1.ReasonMatched) })
 	if err := api.Delete(t.Context(), pod); err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +49,7 @@ func TestAContainerThatEndsWithItsPodIsNotKept(t *testing.T) {
 
 func TestTheContainersOfANodeThatIsDeletedGoWithinSeconds(t *testing.T) {
 	needsOurNodes(t)
-	nodes := someNodes(t, 2)
-	gone, stays := nodes[1], nodes[0]
+	gone, stays := alone(t, 1), someNodes(t, 1)[0]
 	bystander, _ := startPod(t, stays)
 	startPod(t, gone)
 	id := idOf(bystander.Status.ContainerStatuses[0].ContainerID)
@@ -77,7 +77,7 @@ func TestTheContainersOfANodeThatIsDeletedGoWithinSeconds(t *testing.T) {
 			t.Errorf("on the other node: %v", err)
 		}
 	})
-	agree(t)
+	agree(t, gone)
 }
 
 // bringBack boots a node of ours, for cleanups, until its agent is ready.
@@ -87,7 +87,7 @@ func bringBack(t *testing.T, node string) {
 	if _, err := cluster(ctx, "boot", node); err != nil {
 		t.Error(err)
 	}
-	if err := poll(ctx, func() error { return rolledOut(ctx) }); err != nil {
+	if err := poll(ctx, func() error { return hasReadyAgent(ctx, node) }); err != nil {
 		t.Error(err)
 	}
 }

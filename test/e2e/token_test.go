@@ -22,6 +22,7 @@ var dry = client.DryRunAll
 const lie = `{"status": {"state": "Stopped"}}`
 
 func TestAStolenTokenOfAnAgentWritesNothingAboutAnotherNode(t *testing.T) {
+	beside(t)
 	nodes := someNodes(t, 2)
 	mine, other := nodes[0], nodes[1]
 	thief := stealFrom(t, mine)
@@ -66,6 +67,7 @@ func TestAStolenTokenOfAnAgentWritesNothingAboutAnotherNode(t *testing.T) {
 }
 
 func TestAStolenTokenOfAnAgentCanLieAboutItsOwnNode(t *testing.T) {
+	beside(t)
 	mine := someNodes(t, 1)[0]
 	thief := stealFrom(t, mine)
 	own := anObjectOn(t, mine)
@@ -85,7 +87,7 @@ func TestAStolenTokenOfAnAgentCanLieAboutItsOwnNode(t *testing.T) {
 }
 
 func TestAStolenTokenOfAnAgentEndsWithItsPod(t *testing.T) {
-	mine := someNodes(t, 1)[0]
+	mine := alone(t, 0)
 	thief := stealFrom(t, mine)
 	own := anObjectOn(t, mine)
 	agent, err := agentOn(t.Context(), mine)
@@ -101,8 +103,8 @@ func TestAStolenTokenOfAnAgentEndsWithItsPod(t *testing.T) {
 		}
 		return nil
 	})
-	eventually(t, time.Minute, rolledOut)
-	agree(t)
+	runningAgent(t, mine, agent)
+	agree(t, mine)
 }
 
 // stealFrom makes a client of what a pod on a node finds in the kubelet's directory: the token of the node's agent.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -48,6 +47,7 @@ func workloads() []workload {
 }
 
 func TestEveryContainerOfEveryWorkloadIsAnObjectOfItsPod(t *testing.T) {
+	beside(t)
 	all := workloads()
 	for _, w := range all { // all at once: some take a minute
 		object := w.of(corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: podsOf(w.name)}, Spec: w.pod})
@@ -65,6 +65,7 @@ func TestEveryContainerOfEveryWorkloadIsAnObjectOfItsPod(t *testing.T) {
 }
 
 func TestAnEphemeralContainerIsAnObjectOfItsPod(t *testing.T) {
+	beside(t)
 	pod := podOf("debugged", "", forever)
 	pod.Labels = podsOf("ephemeral")
 	create(t, pod)
@@ -83,6 +84,7 @@ func TestAnEphemeralContainerIsAnObjectOfItsPod(t *testing.T) {
 
 func TestAContainerOfAStaticPodIsAnObjectOfItsPod(t *testing.T) {
 	needsOurNodes(t)
+	beside(t)
 	node := someNodes(t, 1)[0]
 	const path = "/run/manifests/static.json" // the node's own /run
 	manifest := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "static", "namespace": %q, "labels": {"workload": "static"}},
@@ -115,7 +117,7 @@ func accounted(ctx context.Context, of client.MatchingLabels, instances map[stri
 		pod := &pods.Items[i]
 		for _, s := range statusesOf(pod) {
 			for _, state := range []corev1.ContainerState{s.State, s.LastTerminationState} {
-				id, err := isTold(ctx, pod, s, state)
+				id, err := isRight(ctx, pod, s, state)
 				if err != nil {
 					wrong = append(wrong, fmt.Errorf("%s/%s %.12s: %w", pod.Name, s.Name, id, err))
 				} else if id != "" {
@@ -130,17 +132,10 @@ func accounted(ctx context.Context, of client.MatchingLabels, instances map[stri
 	return errors.Join(wrong...)
 }
 
-// isTold says how the NodeContainer of a container's instance differs from what its pod's status says. The ID is empty
+// isRight says how the NodeContainer of a container's instance differs from what its pod's status says. The ID is empty
 // where the status names no instance.
-func isTold(ctx context.Context, pod *corev1.Pod, s corev1.ContainerStatus, state corev1.ContainerState) (id string, err error) {
-	want := container{state: v1alpha1.StateRunning}
-	switch {
-	case state.Running != nil:
-		id = idOf(s.ContainerID)
-	case state.Terminated != nil:
-		id = idOf(state.Terminated.ContainerID)
-		want = container{state: v1alpha1.StateStopped, exitCode: state.Terminated.ExitCode}
-	}
+func isRight(ctx context.Context, pod *corev1.Pod, s corev1.ContainerStatus, state corev1.ContainerState) (id string, err error) {
+	id, want := instanceOf(pod, s, state)
 	if id == "" {
 		return "", nil
 	}
@@ -148,23 +143,11 @@ func isTold(ctx context.Context, pod *corev1.Pod, s corev1.ContainerStatus, stat
 	if err != nil {
 		return id, err
 	}
-	identity := v1alpha1.ContainerPod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Container: s.Name}
-	if hash := pod.Annotations["kubernetes.io/config.hash"]; hash != "" {
-		identity.UID = hash // a static pod's containers know nothing else
-	}
-	got := container{state: o.Status.State}
-	if o.Status.ExitCode != nil {
-		got.exitCode = *o.Status.ExitCode
-	}
-	switch matched := meta.FindStatusCondition(o.Status.Conditions, v1alpha1.ConditionPodMatched); {
-	case o.Spec.NodeName != pod.Spec.NodeName:
+	if o.Spec.NodeName != pod.Spec.NodeName {
 		return id, fmt.Errorf("it is on node %s, its object on %s", pod.Spec.NodeName, o.Spec.NodeName)
-	case o.Spec.Pod != identity:
-		return id, fmt.Errorf("its pod is %+v, its object's %+v", identity, o.Spec.Pod)
-	case got != want:
-		return id, fmt.Errorf("it is %s, exit code %d; its object says %s, exit code %d", want.state, want.exitCode, got.state, got.exitCode)
-	case matched == nil || matched.Status != metav1.ConditionTrue || matched.Reason != v1alpha1.ReasonMatched:
-		return id, fmt.Errorf("it is not matched: %+v", matched)
+	}
+	if wrong := unlike(want, objectSays(o)); len(wrong) > 0 {
+		return id, errors.New(strings.Join(wrong, ", "))
 	}
 	return id, nil
 }
