@@ -134,10 +134,10 @@ func (n *node) madeBy(a *agent, path string) v1alpha1.NodeContainer {
 // then, so that nobody can be faster; and others are made beside. What nobody held the listing finds, and counts. crun
 // executes itself once more, and then it is held mostly; so some of them are runc.
 func TestARuntimeThatIsReplacedIsMarkedAgain(t *testing.T) {
-	times := machine.Volume(40, 200)
+	times := machine.Volume(60, 200)
 	n := newNode(t)
 	runtimeOf := func(i int) string {
-		if i%10 == 0 {
+		if i%4 == 0 {
 			return n.runc
 		}
 		return n.crun

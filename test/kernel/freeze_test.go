@@ -282,14 +282,17 @@ func (a *agent) kill() {
 // gate is killed, or the gate answers. So many processes take their time on few processors, so the limit is the promised
 // one and a multiple of what as many take that nobody holds.
 func TestEveryExecThatQueuesBehindAStoppedAgentRuns(t *testing.T) {
-	const stopped = time.Second
-	count := machine.Volume(400, 2000)
+	const stopped, few = 500 * time.Millisecond, 400 // so that the gate is not silent for so long that it is killed
 	n := newNode(t)
 	for _, test := range []struct {
 		what         string
 		gate, goesOn bool
-	}{{"gate, for good", true, false}, {"gate, for a second", true, true}, {"worker, for good", false, false}} {
+	}{{"gate, for good", true, false}, {"gate, for half a second", true, true}, {"worker, for good", false, false}} {
 		t.Run(test.what, func(t *testing.T) {
+			count := few
+			if !test.goesOn {
+				count = machine.Volume(few, 2000)
+			}
 			n := *n
 			n.t = t // so that its agent ends with it
 			a := n.startAgent()
