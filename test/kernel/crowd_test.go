@@ -135,9 +135,10 @@ func (n *node) execsBeside(probe string) (end func() []time.Duration) {
 // TestConnectionsThatStayKeepNoProbeOut: strangers open connections to both ports, say nothing or a byte now and then, and
 // come again when they are closed. Probes and scrapes are answered, and the worker lives.
 func TestConnectionsThatStayKeepNoProbeOut(t *testing.T) {
-	count := machine.Volume(100, 1000) // idle, and as many slow, to each port
+	count := machine.Volume(200, 1000) // idle, and as many slow, to each port
 	lasts := time.Duration(machine.Volume(10, 120)) * time.Second
 	n := newNode(t)
+	n.files = 700 // fewer than there are connections
 	a := n.startAgent()
 	worker := a.worker()
 	ctx, stop := context.WithCancel(context.Background())
