@@ -171,7 +171,12 @@ func (a *agent) tryMetric(prefix string) (sum float64, err error) {
 	if err := get("http://"+a.scrape+"/metrics", &body); err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(body.String()) {
+	return sumOf(body.String(), prefix)
+}
+
+// sumOf is metric of what was scraped.
+func sumOf(scraped, prefix string) (sum float64, err error) {
+	for line := range strings.Lines(scraped) {
 		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(line, prefix) {
 			v, err := strconv.ParseFloat(fields[len(fields)-1], 64)
 			if err != nil {

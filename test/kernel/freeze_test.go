@@ -512,3 +512,36 @@ func (a *agent) log(text string) int {
 	defer a.mu.Unlock()
 	return strings.Count(a.stderr.String(), text)
 }
+
+// TestAFrozenAgentHoldsNothingBeyondItsThaw: cgroup v1's freezer keeps the watchdog's SIGKILL out, v2's does not.
+func TestAFrozenAgentHoldsNothingBeyondItsThaw(t *testing.T) {
+	const frozen = 4 * time.Second
+	n := newNode(t)
+	top, limit, file, freeze, thaw := "/sys/fs/cgroup", gateStopped, "cgroup.freeze", "1", "0"
+	if v1 := "/sys/fs/cgroup/freezer"; exists(v1) {
+		top, limit, file, freeze, thaw = v1, frozen+gateKilled, "freezer.state", "FROZEN", "THAWED"
+	}
+	dir := filepath.Join(top, testCgroup()+"-frozen")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, value string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(value), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(func() {
+		write(file, thaw)
+		if err := poll(10*time.Second, func() error { return unix.Rmdir(dir) }); err != nil {
+			t.Errorf("remove %s: %v", dir, err)
+		}
+	})
+
+	a := n.startAgent()
+	for _, pid := range []int{a.cmd.Process.Pid, a.gate(), a.worker()} {
+		write("cgroup.procs", fmt.Sprint(pid))
+	}
+	n.hold("the agent frozen for 4 s by "+file, limit, while(func() { write(file, freeze) }, frozen, func() { write(file, thaw) }))
+	a.checkKilled()
+	n.startAgent().checkSeesAgain(n)
+}

@@ -516,7 +516,7 @@ func TestArgumentsThatChangeUnderOurEyesAreHarmless(t *testing.T) {
 			t.Errorf("none counts as %q: the arguments did not change", result)
 		}
 	}
-	if after.descriptors > before.descriptors || after.goroutines > before.goroutines || after.followed > 0 {
+	if after.grown(before) || after.followed > 0 {
 		t.Errorf("left: %v\nwant: %v", after, before)
 	}
 	t.Logf("%d execs with arguments that change, counted as %v; the agent before: %v; after: %v", count*len(attackers), results,
@@ -551,7 +551,7 @@ func TestExecsByAUserAreCountedAndCostNothing(t *testing.T) {
 	if told := a.history("x"); len(told) > 0 {
 		t.Errorf("a user's exec was told: %s", transitions(told))
 	}
-	if after.descriptors > before.descriptors || after.goroutines > before.goroutines || after.followed+after.memcgs > 0 ||
+	if after.grown(before) || after.followed+after.memcgs > 0 ||
 		after.rss-before.rss > 6<<10 {
 		t.Errorf("left: %v\nwant: %v", after, before)
 	}

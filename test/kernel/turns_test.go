@@ -25,8 +25,8 @@ func TestGateAndWorkerDieInTurnsWhileContainersCome(t *testing.T) {
 		n.hold("the "+what+" killed while containers come", gateKilled, func() {
 			switch round % 3 {
 			case 0:
-				send(t, worker, syscall.SIGKILL)()
 				restarted := a.log("Worker crashed")
+				send(t, worker, syscall.SIGKILL)()
 				a.eventually("with another worker", func() error {
 					if a.worker() == worker || a.log("Worker crashed") == restarted {
 						return fmt.Errorf("it was not restarted")

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ type fakeNode struct {
 	gate   *Gate
 	kernel *os.File
 	worker *os.File // nil without one
+	life   *os.File // the worker's end
 	binary int      // descriptor of the file that is executed, and marked
 	task   task.Task
 	err    error // of the lookup
@@ -87,7 +89,13 @@ func (n *fakeNode) connect() {
 	ends := socketpair(n.t)
 	n.worker = os.NewFile(uintptr(ends[1]), "worker")
 	n.t.Cleanup(func() { n.worker.Close() })
-	n.gate.peers <- &peer{fd: ends[0], life: -1}
+	var life [2]int
+	if err := unix.Pipe2(life[:], unix.O_CLOEXEC); err != nil {
+		n.t.Fatal(err)
+	}
+	n.life = os.NewFile(uintptr(life[1]), "life")
+	n.t.Cleanup(func() { n.life.Close() })
+	n.gate.peers <- &peer{fd: ends[0], life: life[0]}
 	n.gate.wakeUp()
 	m := message{Kind: kindMark, Token: 1}
 	if err := unix.Sendmsg(ends[1], m.bytes(), unix.UnixRights(n.binary), nil, 0); err != nil {
@@ -322,6 +330,29 @@ func TestWhatAWorkerHeldIsAllowedWhenItDies(t *testing.T) {
 	fd = n.exec()
 	n.says(message{Kind: kindAllow, ID: n.asked().ID, Result: Run})
 	n.answer(fd)
+}
+
+// TestWhatAWorkerHeldIsAllowedWhenItIsKilledAndCannotEnd: a thread of it in the kernel keeps its end of the socket open.
+func TestWhatAWorkerHeldIsAllowedWhenItIsKilledAndCannotEnd(t *testing.T) {
+	n := newFakeNode(t, Options{})
+	n.run()
+	n.connect()
+	dead := n.worker
+	fd := n.exec()
+	n.asked()
+	n.life.Close()
+	n.answer(fd)
+	n.counted(NoWorker)
+	select {
+	case <-n.gate.hung:
+	case <-time.After(long):
+		t.Error("nobody hears of it")
+	}
+	n.connect()
+	fd = n.exec()
+	n.says(message{Kind: kindAllow, ID: n.asked().ID, Result: Run})
+	n.answer(fd)
+	runtime.KeepAlive(dead)
 }
 
 func TestAWorkerThatSaysNonsenseIsDropped(t *testing.T) {

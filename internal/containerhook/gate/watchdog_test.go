@@ -36,6 +36,14 @@ var mortals = map[string]func() error{
 		defer wait(2 * short)
 		return t.arm(long)
 	}),
+	// The kernel keeps the signal from it: why First is another process.
+	"is the first of its PID namespace": armed(func(*killTimer) error {
+		if os.Getpid() != 1 {
+			return errors.New("it is not")
+		}
+		wait(2 * short)
+		return nil
+	}),
 	"disarms": armed(func(t *killTimer) error {
 		t.disarm()
 		wait(2 * short)
@@ -88,8 +96,9 @@ func after(d time.Duration) <-chan time.Duration {
 }
 
 func TestKernelEndsOnlyWhatIsNotAlive(t *testing.T) {
+	const first = "is the first of its PID namespace"
 	for life, survives := range map[string]bool{"stops": false, "hangs": false, "is not answered": false,
-		"goes on": true, "disarms": true, "beats": true} {
+		"goes on": true, "disarms": true, "beats": true, first: true} {
 		t.Run(life, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(context.Background(), long)
@@ -98,13 +107,19 @@ func TestKernelEndsOnlyWhatIsNotAlive(t *testing.T) {
 			cmd.Env = append(os.Environ(), mortalEnv+"="+life)
 			cmd.Stderr = os.Stderr
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+			if life == first {
+				if os.Geteuid() != 0 {
+					t.Skip("needs root")
+				}
+				cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWPID
+			}
 			began := time.Now()
 			err := cmd.Run()
 			if ctx.Err() != nil {
 				t.Fatalf("alive after %v", time.Since(began))
 			}
 			status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
-			if killed := status.Signaled() && status.Signal() == syscall.SIGKILL; killed == survives {
+			if killed := status.Signaled() && status.Signal() == syscall.SIGKILL; killed == survives || survives && err != nil {
 				t.Errorf("killed: %v (%v)", killed, err)
 			}
 			t.Logf("after %v: %v", time.Since(began).Round(time.Millisecond), cmd.ProcessState)
