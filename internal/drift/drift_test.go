@@ -115,9 +115,6 @@ func TestDifferencesAreWhatWasNotAskedFor(t *testing.T) {
 		{"a volume", mounts("/d", podDir+"/volumes/kubernetes.io~csi/pvc/mount", false), volume("", corev1.VolumeMount{MountPath: "/d"}), ""},
 		{"paths that are not clean", mounts("/a/b", "/srv/data", false), volume("/srv//./data", corev1.VolumeMount{MountPath: "a//./b"}), ""},
 		{"a path that is another when clean", mounts("/a/b", "/srv/data", false), volume("/srv/data", corev1.VolumeMount{MountPath: "/a/../b"}), "/a/b is the node's /srv/data"},
-		{"the node's shared memory, asked", mounts("/dev/shm", "/dev/shm", false), func(p *corev1.Pod) { p.Spec.HostIPC = true }, ""},
-		{"the node's shared memory", mounts("/dev/shm", "/dev/shm", false), nothing, "/dev/shm is the node's /dev/shm"},
-		{"other memory for the node's", mounts("/dev/shm", "/etc", false), func(p *corev1.Pod) { p.Spec.HostIPC = true }, "/dev/shm is the node's /etc"},
 		{"a claim whose volume is a host path", mounts("/d", "/var/lib/rancher/k3s/storage/pvc", false), func(p *corev1.Pod) {
 			volume("", corev1.VolumeMount{MountPath: "/d"})(p)
 			p.Spec.Volumes[0].PersistentVolumeClaim = &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}

@@ -28,8 +28,6 @@ func mountedPaths(c *v1alpha1.NodeContainer, p *corev1.Pod, asked *corev1.Contai
 			return clean(vm.MountPath) == clean(m.Destination)
 		})
 		switch {
-		case vm == nil && p.Spec.HostIPC && clean(m.Destination) == "/dev/shm" && clean(m.Source) == "/dev/shm":
-			// The node's shared memory comes with its IPC namespace.
 		case vm == nil || !comesFrom(m.Source, vm, c.Spec.Pod.UID, p):
 			differences = append(differences, fmt.Sprintf("%s is the node's %s", m.Destination, m.Source))
 		case vm.ReadOnly && !m.ReadOnly:
