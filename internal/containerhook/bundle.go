@@ -23,47 +23,52 @@ const (
 var errNotJSON = errors.New("not valid JSON")
 
 // caller is the file system as a held task sees it: its root, which may be a chroot in another mount namespace, and its
-// working directory. It is of use only while the task is held. Not safe for use after Close, else as root.
+// working directory. It must be opened while the task is held. Not safe for use after Close, else as root.
 type caller struct {
 	root *root
-	proc string // its directory in the host's procfs
+	cwd  int // O_PATH; negative where it could not be opened, and then cwdErr says why
 	uid  uint32
+
+	cwdErr error
 }
 
 // openCaller opens the file system that the task tid sees. tid is of the PID namespace that hostProc was mounted for,
 // and the thread's, not the process's: a thread may have a working directory of its own, and outlive the first one. uid
-// is its effective one in the initial user namespace.
+// is its effective one in the initial user namespace. Both directories stay what they were when the task goes on.
 func openCaller(hostProc string, tid int, uid uint32) (*caller, error) {
 	proc := hostProc + "/" + strconv.Itoa(tid)
 	root, err := openRoot(proc + "/root")
 	if err != nil {
 		return nil, err
 	}
-	return &caller{root: root, proc: proc, uid: uid}, nil
+	c := &caller{root: root, uid: uid}
+	link := proc + "/cwd"
+	if c.cwd, err = unix.Open(link, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		c.cwd, c.cwdErr = -1, &os.PathError{Op: "open", Path: link, Err: err}
+	}
+	return c, nil
 }
 
-func (c *caller) Close() { c.root.Close() }
+func (c *caller) Close() {
+	c.root.Close()
+	if c.cwd >= 0 {
+		closeFD(c.cwd)
+	}
+}
 
 // abs makes a path that the caller gave absolute in its root, and changes nothing else: in a/../b a may be a symlink.
 func (c *caller) abs(name string) (string, error) {
 	if path.IsAbs(name) {
 		return name, nil
 	}
-	cwd, err := c.cwd()
+	if c.cwdErr != nil {
+		return "", pathError("resolve", name, c.cwdErr)
+	}
+	cwd, err := c.root.pathOf(c.cwd)
 	if err != nil {
 		return "", pathError("resolve", name, err)
 	}
 	return cwd + "/" + name, nil
-}
-
-func (c *caller) cwd() (string, error) {
-	link := c.proc + "/cwd"
-	fd, err := unix.Open(link, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", &os.PathError{Op: "open", Path: link, Err: err}
-	}
-	defer closeFD(fd)
-	return c.root.pathOf(fd)
 }
 
 // dir makes a directory that the caller gave absolute and, where it exists, free of symlinks: a bundle as the runtimes

@@ -20,9 +20,15 @@ type exited struct {
 func (in exited) apply(t *tracker) {
 	if in.isRuntime {
 		if c := t.byRuntime[in.process.PID]; c != nil && identityOf(c.runtime) == identityOf(in.process) {
+			if t.postpone(c, in) {
+				return
+			}
 			code := exitCode(in.status)
 			t.runtimeEnded(c, in.at, &code)
 		}
+		return
+	}
+	if t.postpone(t.early[in.process.PID], in) {
 		return
 	}
 	c := t.byInit[in.process.PID]
@@ -46,7 +52,7 @@ type vanished struct {
 
 func (in vanished) apply(t *tracker) {
 	if in.isRuntime {
-		if c := t.byRuntime[in.process.PID]; c != nil && identityOf(c.runtime) == identityOf(in.process) {
+		if c := t.byRuntime[in.process.PID]; c != nil && identityOf(c.runtime) == identityOf(in.process) && !t.postpone(c, in) {
 			t.runtimeEnded(c, in.at, nil)
 		}
 		return

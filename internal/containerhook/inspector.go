@@ -64,34 +64,28 @@ func (h *Hook) readArgv(r *gate.Request) ([]string, error) {
 	return h.programs.Argv.Read(&r.Task)
 }
 
-// inspectCreate is for a runtime that is held at create, run or restore. While it is held its children are followed and
-// its config.json is opened, which the descriptor then keeps as it is; read it is after the answer.
+// inspectCreate is for a runtime that is held at create, run or restore. While it is held its children are followed, and
+// its root and working directory are opened, which are then the same whatever it does. What it was asked to make is read
+// after the answer: the tracker keeps what the kernel reports of it until then.
 func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by executable, cmd command) {
 	in := created{at: r.At, runtime: r.Task.Process(), command: cmd, uid: r.Task.Euid, serial: h.serial.Add(1),
-		by: hook.Runtime{Name: by.name, Path: by.path}}
+		by: hook.Runtime{Name: by.name, Path: by.path, Root: cmp.Or(cmd.root, defaultStateRoot(by.name))}}
 	if err := h.programs.Tracer.FollowRuntime(&r.Task); err != nil {
 		h.metrics.unread("follow")
 		h.wantListing("error")
 	}
+	caller, err := openCaller(h.hostProc, int(r.Task.Tid), r.Task.Euid)
+	if in.late = r.Expired(); in.late {
+		h.wantListing("timeout")
+	}
+	h.sender(ctx)(in)
+	r.Allow(resultOf[cmd.verb])
 
-	// A file system that hangs keeps this goroutine, and nobody else: at the deadline the container is reported as what
-	// is known of it, and a little later without its facts.
+	// A file system that hangs keeps this goroutine, and nobody else: then the container is reported without its facts.
 	name := cmd.bundle + "/config.json"
 	end := h.reads.begin(name)
 	defer end()
-	var root atomic.Value // of string: where the runtime keeps its state, as well as it is known
-	root.Store(cmp.Or(cmd.root, defaultStateRoot(by.name)))
-	var reported, complete atomic.Bool
-	report := func() {
-		if reported.CompareAndSwap(false, true) {
-			in := in
-			in.by.Root, in.late = root.Load().(string), r.Expired()
-			if in.late {
-				h.wantListing("timeout")
-			}
-			h.sender(ctx)(in)
-		}
-	}
+	var complete atomic.Bool
 	describe := func(f *facts) {
 		if complete.CompareAndSwap(false, true) {
 			if f.problem != "" {
@@ -100,37 +94,25 @@ func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by executable
 			h.sender(ctx)(described{in.serial, f})
 		}
 	}
-	atDeadline := time.AfterFunc(max(r.Left(), 0), report)
-	defer atDeadline.Stop()
 	whenHung := time.AfterFunc(hangsAfter, func() {
-		report()
-		describe(parseFacts(cmd.bundle, nil, pathError("read", name, errHangs)))
+		describe(parseFacts(in.by.Root, cmd.bundle, nil, pathError("read", name, errHangs)))
 	})
 	defer whenHung.Stop()
 
-	config, bundle, err := h.openBundle(r, by, cmd, &root)
-	report()
-	r.Allow(resultOf[cmd.verb])
-
-	facts, release := h.readFacts(config, bundle, in.uid, err)
+	if err != nil {
+		describe(parseFacts(in.by.Root, "", nil, err))
+		return
+	}
+	defer caller.Close()
+	root := caller.stateRoot(by.name, cmd)
+	config, bundle, err := caller.openConfig(cmd)
+	facts, release := h.readFacts(config, root, bundle, in.uid, err)
 	describe(facts)
 	release()
 }
 
-// openBundle opens what a create is about to use, as the held task sees it, and stores in root where its runtime keeps
-// its state. The task must still be held.
-func (h *Hook) openBundle(r *gate.Request, by executable, cmd command, root *atomic.Value) (config *os.File, bundle string, err error) {
-	caller, err := openCaller(h.hostProc, int(r.Task.Tid), r.Task.Euid)
-	if err != nil {
-		return nil, "", err
-	}
-	defer caller.Close()
-	root.Store(caller.stateRoot(by.name, cmd))
-	return caller.openConfig(cmd)
-}
-
 // readFacts reads an opened config.json. What users can have us keep is bounded; release gives that back.
-func (h *Hook) readFacts(file *os.File, bundle string, uid uint32, err error) (f *facts, release func()) {
+func (h *Hook) readFacts(file *os.File, root, bundle string, uid uint32, err error) (f *facts, release func()) {
 	release = func() {}
 	var config []byte
 	if err == nil {
@@ -145,7 +127,7 @@ func (h *Hook) readFacts(file *os.File, bundle string, uid uint32, err error) (f
 			err = errTooMuchConfig
 		}
 	}
-	return parseFacts(bundle, config, err), release
+	return parseFacts(root, bundle, config, err), release
 }
 
 // inspectStart is for a runtime that is held at start: the container exists and its process waits, so everything about it

@@ -33,7 +33,8 @@ func newStory() *story {
 // parse reads a line of a script. Its words, where a PROCESS is PID, or PID@TICKS where it is not the first one with
 // its pid, and every ID may be followed by root=DIRECTORY, and by rootless for a user's own:
 //
-//	create|run|restore pid=PROCESS id=ID [ns=host|none] [bundle=PATH] [problem=WORD] [detach] [late]
+//	create|run|restore pid=PROCESS id=ID [ns=host|none] [bundle=PATH] [problem=WORD] [detach] [late] [reading=N]
+//	described N [ns=host]               the config.json that was being read, N of create
 //	conmon id=ID name=NAME
 //	fork runtime=PID init=PROCESS       something entered another PID namespace
 //	exec PROCESS [child-of=PID]         of an init, or of a child of that runtime which turns out to be one
@@ -51,6 +52,9 @@ func (s *story) parse(line string) (input, error) {
 	switch words[0] {
 	case "create", "run", "restore":
 		return s.created(verb(words[0]), w)
+	case "described":
+		serial, err := strconv.ParseUint(w.first, 10, 64)
+		return described{serial, configOf(w)}, err
 	case "conmon":
 		return named{w.option("id"), w.option("name"), w.uid()}, w.err
 	case "fork":
@@ -98,14 +102,26 @@ func (s *story) created(v verb, w *wordList) (input, error) {
 	in := created{at: s.now, runtime: w.process("pid"), command: command{verb: v, id: w.option("id"), detach: w.has("detach")},
 		by: hook.Runtime{Name: "runc", Root: w.instance().root}, uid: w.uid(), late: w.has("late"),
 		facts: &facts{bundle: w.given["bundle"], problem: w.given["problem"]}}
-	switch w.given["ns"] {
-	case "": // one of its own
-		in.facts = parseFacts(in.facts.bundle, []byte(`{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}`), nil)
-	case "host":
-		in.facts = parseFacts(in.facts.bundle, []byte(`{"linux":{"namespaces":[{"type":"mount"}]}}`), nil)
+	if facts := configOf(w); facts != nil {
+		in.facts = facts
+	}
+	if w.has("reading") {
+		in.serial, _ = strconv.ParseUint(w.given["reading"], 10, 64)
+		in.facts = nil
 	}
 	s.runtimes[in.runtime.PID] = true
 	return in, w.err
+}
+
+// configOf is what the config.json of a create says of its PID namespace; nil where there is none.
+func configOf(w *wordList) *facts {
+	switch w.given["ns"] {
+	case "": // one of its own
+		return parseFacts("", w.given["bundle"], []byte(`{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}`), nil)
+	case "host":
+		return parseFacts("", w.given["bundle"], []byte(`{"linux":{"namespaces":[{"type":"mount"}]}}`), nil)
+	}
+	return nil
 }
 
 func (s *story) exited(w *wordList) (input, error) {

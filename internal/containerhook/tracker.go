@@ -19,7 +19,8 @@ type tracker struct {
 	resolving map[instance]*container // while a request is out for its init, and its runtime is done
 	// undescribed are those whose facts are being read, by the serial of their held exec.
 	undescribed map[uint64]*container
-	names       map[instance]string // by ID and user: what conmon was told, until the container comes
+	early       map[int32]*container // by pid: the inits of which early tells
+	names       map[instance]string  // by ID and user: what conmon was told, until the container comes
 
 	out      []hook.Event
 	requests []instance // whose init is to be resolved; the answer is an input, resolved
@@ -55,8 +56,8 @@ type container struct {
 	told    bool
 	late    bool // as in created
 
-	undescribed bool       // its facts are still being read: nothing is published before
-	changed     bool       // there is something to publish since
+	undescribed bool       // its facts are still being read: nothing happens to it before
+	early       []input    // what the kernel has reported of it meanwhile
 	starts      []starting // held at start until the facts, or the init, are known
 
 	runtime hook.Process // at work on it; zero when none is
@@ -70,7 +71,7 @@ const maxNames = 1024
 func newTracker() *tracker {
 	return &tracker{byID: map[instance]*container{}, byInit: map[int32]*container{},
 		byRuntime: map[int32]*container{}, resolving: map[instance]*container{},
-		undescribed: map[uint64]*container{}, names: map[instance]string{}}
+		undescribed: map[uint64]*container{}, early: map[int32]*container{}, names: map[instance]string{}}
 }
 
 // input is something that happened.
@@ -83,12 +84,17 @@ func (t *tracker) step(in input) ([]hook.Event, []instance) {
 	return t.out, t.requests
 }
 
-// tell adds an event of c as it is now, once its facts are known.
-func (t *tracker) tell(c *container) {
-	if c.undescribed {
-		c.changed = true
-		return
+// postpone keeps what the kernel reports of a container whose facts are still being read: which init is its own, they say.
+func (t *tracker) postpone(c *container, in input) bool {
+	if c == nil || !c.undescribed {
+		return false
 	}
+	c.early = append(c.early, in)
+	return true
+}
+
+// tell adds an event of c as it is now.
+func (t *tracker) tell(c *container) {
 	e := hook.Event{Container: c.Container}
 	if !c.told {
 		e.Spec, c.spec, c.told = c.spec, nil, true
@@ -175,16 +181,17 @@ type created struct {
 	late    bool   // it runs already, not followed from its beginning: what it did until now was not seen
 }
 
-// facts are what config.json says.
+// facts are what is read of a create after its answer.
 type facts struct {
+	root    string // the runtime's state directory, without symlinks
 	bundle  string
 	spec    *specs.Spec // nil where it could not be read, and then problem says why
 	problem string
 }
 
 // parseFacts reads what is to be known of a config.json, which may be something with a problem too.
-func parseFacts(bundle string, config []byte, err error) *facts {
-	f := &facts{bundle: bundle}
+func parseFacts(root, bundle string, config []byte, err error) *facts {
+	f := &facts{root: root, bundle: bundle}
 	if err == nil {
 		f.spec, err = parseConfig(config)
 	}
@@ -208,7 +215,7 @@ func (in created) apply(t *tracker) {
 	case before == nil:
 	case identityOf(before.runtime) != identityOf(in.runtime): // its pid is another process's: its end was lost
 		t.runtimeEnded(before, in.at, nil)
-	case before.Init.PID != 0:
+	case before.Init.PID != 0 || len(before.early) > 0:
 		return // it makes one already
 	default: // a wrapper that became the runtime, or crun's copy of itself: the later one knows better
 		c.Name, c.CreateTime, c.late = before.Name, before.CreateTime, before.late
@@ -233,21 +240,29 @@ func (in described) apply(t *tracker) {
 	}
 }
 
-// describe gives c its facts, and publishes what has become of it meanwhile.
+// describe gives c its facts, and lets happen what the kernel has reported of it meanwhile.
 func (t *tracker) describe(c *container, f *facts) {
-	c.undescribed, c.Bundle, c.Problem, c.spec = false, f.bundle, cmp.Or(f.problem, c.Problem), f.spec
+	c.undescribed, c.Runtime.Root, c.Bundle, c.Problem, c.spec = false, cmp.Or(f.root, c.Runtime.Root), f.bundle, f.problem, f.spec
 	c.hostPID = f.spec != nil && f.spec.Linux != nil
 	if c.hostPID {
 		for _, ns := range f.spec.Linux.Namespaces {
 			c.hostPID = c.hostPID && ns.Type != specs.PIDNamespace
 		}
 	}
-	if c.changed {
-		c.changed = false
-		t.tell(c)
+	early, starts := c.early, c.starts
+	c.early, c.starts = nil, nil
+	for _, in := range early {
+		if f, isFork := in.(forked); isFork {
+			delete(t.early, f.init.PID)
+		}
 	}
-	if c.Init.PID != 0 {
-		t.resumeStarts(c)
+	for _, in := range early {
+		if t.byRuntime[c.runtime.PID] == c || t.byID[c.instance()] == c { // else another one has its runtime's pid by now
+			in.apply(t)
+		}
+	}
+	for _, in := range starts {
+		in.apply(t)
 	}
 }
 
@@ -273,6 +288,10 @@ type forked struct {
 
 func (in forked) apply(t *tracker) {
 	c := t.byRuntime[in.runtime]
+	if t.postpone(c, in) {
+		t.early[in.init.PID] = c
+		return
+	}
 	if c == nil || c.Init.PID != 0 || c.hostPID {
 		return // an OCI hook that enters the container is not a second init, nor is one that makes a namespace of its own
 	}
@@ -292,6 +311,9 @@ type execed struct {
 }
 
 func (in execed) apply(t *tracker) {
+	if t.postpone(t.byRuntime[in.runtime], in) || t.postpone(t.early[in.process.PID], in) {
+		return
+	}
 	c := t.byInit[in.process.PID]
 	if pending := t.byRuntime[in.runtime]; in.isChild && pending != nil && pending.Init.PID == 0 {
 		t.setInit(pending, in.process, in.at)
@@ -332,7 +354,12 @@ func (t *tracker) release(in starting, unknown bool) {
 
 func (in starting) apply(t *tracker) {
 	for _, pending := range t.byRuntime {
-		if pending.instance() == in.of && pending.Init.PID == 0 {
+		switch {
+		case pending.undescribed && pending.ID == in.of.id && pending.uid == in.of.uid:
+			// The promise is that all is known before its process begins. Its root may not be known as it is yet.
+			pending.starts = append(pending.starts, in)
+			return
+		case pending.instance() == in.of && pending.Init.PID == 0:
 			// The end of the runtime that made it is still on its way to us, by another road.
 			pending.starts = append(pending.starts, in)
 			t.request(pending)
@@ -352,9 +379,6 @@ func (in starting) apply(t *tracker) {
 	case c == nil || c.State == hook.Stopped || c.begun():
 		t.release(in, false)
 		return
-	case c.undescribed: // the promise is that all is known before its process begins
-		c.starts = append(c.starts, in)
-		return
 	}
 	switch identityOf(in.init) {
 	case identityOf(c.Init):
@@ -373,6 +397,9 @@ func (in starting) apply(t *tracker) {
 type oomed struct{ init int32 }
 
 func (in oomed) apply(t *tracker) {
+	if t.postpone(t.early[in.init], in) {
+		return
+	}
 	if c := t.byInit[in.init]; c != nil && !c.OOMKilled {
 		c.OOMKilled = true
 		t.tell(c)
