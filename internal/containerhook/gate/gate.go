@@ -76,6 +76,9 @@ func New(o Options) (*Gate, error) {
 		return nil, fmt.Errorf("gate: Deadline must be under %v", BeatDeadline)
 	}
 	g := &Gate{o: o, peers: make(chan *peer, 1), hung: make(chan *peer, 1), marks: map[inode]*mark{}, held: newHeldQueue()}
+	if _, err := pollerFDs(); err != nil {
+		return nil, err
+	}
 	var err error
 	if g.stats, g.page, err = newStats(); err != nil {
 		return nil, err
@@ -216,6 +219,9 @@ func (g *Gate) loop(ctx context.Context) error {
 		}
 	}
 	g.drop(g.peer)
+	if g.group != nil {
+		g.group.Close() // the heartbeat may wait for an answer that nobody gives any more
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"runtime"
 	"testing"
@@ -353,6 +354,22 @@ func TestWhatAWorkerHeldIsAllowedWhenItIsKilledAndCannotEnd(t *testing.T) {
 	n.says(message{Kind: kindAllow, ID: n.asked().ID, Result: Run})
 	n.answer(fd)
 	runtime.KeepAlive(dead)
+}
+
+// TestNothingIsHeldWhenTheGateEnds, its own heartbeat neither: the loop has ended, and nobody answers that any more.
+func TestNothingIsHeldWhenTheGateEnds(t *testing.T) {
+	n := newFakeNode(t, Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := n.gate.loop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.kernel.SetReadDeadline(time.Now().Add(long)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.kernel.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the group is open: %v", err)
+	}
 }
 
 func TestAWorkerThatSaysNonsenseIsDropped(t *testing.T) {

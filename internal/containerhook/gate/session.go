@@ -53,6 +53,9 @@ func Join(hostProc string) (*Session, error) {
 	}
 	s := &Session{Restarts: restarts, fd: 3, marks: map[uint32]chan unix.Errno{}}
 	next := 5 // after the standard three, the socket and the pipe
+	if _, err := pollerFDs(); err != nil {
+		return nil, fmt.Errorf("join the gate: %w", err)
+	}
 	if err := hold(4); err != nil {
 		return nil, fmt.Errorf("join the gate: %w", err)
 	}
@@ -98,9 +101,9 @@ func Join(hostProc string) (*Session, error) {
 func hold(fd int) error {
 	held := make(chan error, 1)
 	onThread(func() {
-		err := unix.Unshare(unix.CLONE_FILES)
+		err := ownTable()
 		if err == nil {
-			err = errors.Join(unix.CloseRange(0, uint(fd)-1, 0), unix.CloseRange(uint(fd)+1, ^uint(0), 0))
+			err = closeOthers(fd)
 		}
 		held <- err
 		if err == nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -171,35 +170,17 @@ func (g *Gate) start(restarts int) (*worker, error) {
 	return w, nil
 }
 
-// onThread calls do on a thread that ends with it. It is never the process's first: that one's table of descriptors is what
-// /proc/self/fd shows, and so must stay the table of all others.
-func onThread(do func()) {
-	locked := make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
-		if unix.Gettid() == unix.Getpid() {
-			onThread(do) // on another one, for this one is taken
-			runtime.UnlockOSThread()
-			close(locked)
-			return
-		}
-		close(locked)
-		do()
-	}()
-	<-locked
-}
-
 // run starts the process, says so, and waits for its end, on a thread of its own with a table of descriptors of its own:
 // no process between fork and exec, where a file system that hangs can keep it, has the group open. The kernel kills
 // the worker when this thread ends, which it does with the gate only (PR_SET_PDEATHSIG).
 func (w *worker) run(files []uintptr, env []string, group int, started chan<- error) {
-	err := unix.Unshare(unix.CLONE_FILES)
+	err := ownTable()
 	if err == nil {
 		closeAll(group)
 		w.pid, err = syscall.ForkExec("/proc/self/exe", os.Args, &syscall.ProcAttr{Env: env, Files: files,
 			Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}})
 		// This table must not keep anything open: the ends of the socket, above all.
-		err = errors.Join(err, unix.CloseRange(0, ^uint(0), 0))
+		err = errors.Join(err, closeOthers())
 	}
 	started <- err
 	if w.pid <= 0 {

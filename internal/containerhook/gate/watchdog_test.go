@@ -44,6 +44,26 @@ var mortals = map[string]func() error{
 		wait(2 * short)
 		return nil
 	}),
+	// Its timers wake who polls, which waits for an hour.
+	"has threads with tables of their own": func() error {
+		if _, err := pollerFDs(); err != nil {
+			return err
+		}
+		time.AfterFunc(time.Hour, func() {})
+		for range 200 {
+			wait(time.Millisecond)
+			ended := make(chan error, 1)
+			onThread(func() {
+				err := errors.Join(ownTable(), closeOthers())
+				wait(200 * time.Microsecond)
+				ended <- err
+			})
+			if err := <-ended; err != nil {
+				return err
+			}
+		}
+		return nil
+	},
 	"disarms": armed(func(t *killTimer) error {
 		t.disarm()
 		wait(2 * short)
@@ -98,7 +118,8 @@ func after(d time.Duration) <-chan time.Duration {
 func TestKernelEndsOnlyWhatIsNotAlive(t *testing.T) {
 	const first = "is the first of its PID namespace"
 	for life, survives := range map[string]bool{"stops": false, "hangs": false, "is not answered": false,
-		"goes on": true, "disarms": true, "beats": true, first: true} {
+		"goes on": true, "disarms": true, "beats": true, first: true,
+		"has threads with tables of their own": true} {
 		t.Run(life, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(context.Background(), long)
