@@ -53,7 +53,11 @@ func TestProcessesOfAUserDoNotHoldRoots(t *testing.T) {
 		return nil
 	})
 
-	held, free := h.execsBeside(h.marked), h.execsBeside(h.unmarked)
+	// Several of each, for one that happens to run between two others of the crowd says nothing.
+	var held, free []func() []time.Duration
+	for range 4 {
+		held, free = append(held, h.execsBeside(h.marked)), append(free, h.execsBeside(h.unmarked))
+	}
 	opened, err := os.OpenFile(gate, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +68,7 @@ func TestProcessesOfAUserDoNotHoldRoots(t *testing.T) {
 	if err := crowd.Wait(); err != nil {
 		t.Errorf("an exec of the user's did not run: %v", err)
 	}
-	marked, unmarked := held(), free()
+	marked, unmarked := ended(held), ended(free)
 	allowed := max(2*unmarked[0], atMost)
 	h.row(fmt.Sprintf("%d execs of a user at once", count), marked, allowed, unmarked[0])
 	if marked[0] > allowed {
@@ -81,6 +85,16 @@ func TestProcessesOfAUserDoNotHoldRoots(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// ended ends what execsBeside has begun, and returns the times of all, the longest first.
+func ended(all []func() []time.Duration) (times []time.Duration) {
+	for _, end := range all {
+		times = append(times, end()...)
+	}
+	slices.Sort(times)
+	slices.Reverse(times)
+	return times
 }
 
 // slowHeartbeats is how many took more than half a second.
