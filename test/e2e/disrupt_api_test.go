@@ -84,14 +84,10 @@ func TestContainersStartAndEndWhileTheAPIServerIsAway(t *testing.T) {
 	back()
 
 	eventually(t, time.Minute, func(ctx context.Context) error { return phaseIs(ctx, pod, corev1.PodRunning) })
-	for _, name := range nodes {
-		// A kubelet pauses for up to a minute between two tries. One that begins anew, as keep of node.sh has it, asks at once.
-		onNode(t, name, "sh", "-c", `kill $(pidof kubelet)`)
-	}
+	askAtOnce(t, nodes)
 	for _, name := range nodes {
 		after, _ := startPod(t, name)
 		runningAgent(t, name, nil)
-		// So does the controller: without its lease it ends, and is started again.
 		id := idOf(after.Status.ContainerStatuses[0].ContainerID)
 		eventually(t, 2*time.Minute, func(ctx context.Context) error { return runsAs(ctx, id, v1alpha1.ReasonMatched) })
 	}
@@ -104,5 +100,24 @@ func TestContainersStartAndEndWhileTheAPIServerIsAway(t *testing.T) {
 		if len(list.Items) != 1 || list.Items[0].Status.ExitCode == nil || *list.Items[0].Status.ExitCode != 7 {
 			t.Errorf("%s, which exited 7 meanwhile, has the objects %v", id, list.Items)
 		}
+	}
+}
+
+// askAtOnce starts anew what watches the API server that is back: client-go pauses for up to a minute between two tries,
+// which is nothing of ours. Agents have no watch, and stay. In make test-long all come back by themselves.
+func askAtOnce(t *testing.T, nodes []string) {
+	t.Helper()
+	if machine.Long() {
+		return
+	}
+	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+		for _, command := range []string{"stop", "start"} {
+			if _, err := cluster(t.Context(), command, component); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, node := range nodes { // where both are started again: keep of node.sh, and the kubelet
+		onNode(t, node, "sh", "-c", `kill $(pidof kubelet); ! pid=$(pidof controller) || kill $pid`)
 	}
 }
