@@ -146,7 +146,7 @@ e2e: gotestsum ## Run the same tests on the cluster that KUBECONFIG names, with 
 	@$(SHIPPED) $(SUITE) e2e -timeout $(TIMEOUT) ./test/e2e
 
 # They need nothing of this machine's kernel, and no root but to install qemu.
-KERNELS ?= 5.10 6.1 6.12 7.3
+KERNELS ?= 5.10 6.1 6.12 newest
 KERNELS_ARCH ?= amd64
 KERNELS_DEPS := $(if $(filter arm64,$(KERNELS_ARCH)),qemu-system-arm,qemu-system-x86) cpio
 
