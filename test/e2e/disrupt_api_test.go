@@ -103,26 +103,13 @@ func TestContainersStartAndEndWhileTheAPIServerIsAway(t *testing.T) {
 	}
 }
 
-<<<<<<< HEAD
-// askAtOnce starts kubelets and the controller anew when the API server is back: client-go's watches pause for up to a minute
-// between two tries, which is nothing of ours. In make test-long they come back by themselves.
-=======
 // askAtOnce starts anew what watches the API server that is back: client-go pauses for up to a minute between two tries,
 // which is nothing of ours. Agents have no watch, and stay. In make test-long all come back by themselves.
->>>>>>> w/e2e
 func askAtOnce(t *testing.T, nodes []string) {
 	t.Helper()
 	if machine.Long() {
 		return
 	}
-<<<<<<< HEAD
-	for _, node := range nodes {
-		onNode(t, node, "sh", "-c", `kill $(pidof kubelet)`) // keep of node.sh starts it again
-	}
-	if err := api.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(system),
-		client.MatchingLabels{"app.kubernetes.io/name": "containerhook", "app.kubernetes.io/component": "controller"}); err != nil {
-		t.Fatal(err)
-=======
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
 		for _, command := range []string{"stop", "start"} {
 			if _, err := cluster(t.Context(), command, component); err != nil {
@@ -132,6 +119,5 @@ func askAtOnce(t *testing.T, nodes []string) {
 	}
 	for _, node := range nodes { // where both are started again: keep of node.sh, and the kubelet
 		onNode(t, node, "sh", "-c", `kill $(pidof kubelet); ! pid=$(pidof controller) || kill $pid`)
->>>>>>> w/e2e
 	}
 }
