@@ -44,6 +44,8 @@ type Options struct {
 const (
 	// maxWaiting is how many bytes of users' config.jsons may wait for the tracker: four of the largest, hundreds of usual ones.
 	maxWaiting = 4 * maxConfig
+	// maxUsers is how many users' config.jsons are read at once: they may hang.
+	maxUsers = 16
 	// maxEnded is how many containers may end before a listing says which of them can be forgotten. They take about 1.5 KB
 	// each.
 	maxEnded = 1000
@@ -66,6 +68,7 @@ type Hook struct {
 	inputs  chan input
 	relist  chan string         // why a listing is wanted soon
 	serial  atomic.Uint64       // of held execs
+	users   chan struct{}       // has one element for each config.json of a user's that is being read
 	waiting *semaphore.Weighted // bytes of users' config.jsons that wait for the tracker
 
 	mu     sync.Mutex
@@ -94,7 +97,7 @@ func New(o Options) (*Hook, error) {
 	}
 	return &Hook{o: o, metrics: newMetrics(o.Metrics, reads), hostProc: filepath.Join(o.HostRoot, "proc"), reads: reads,
 		programs: o.Session.Programs, inputs: make(chan input, maxQueued), relist: make(chan string, 1),
-		waiting: semaphore.NewWeighted(maxWaiting)}, nil
+		users: make(chan struct{}, maxUsers), waiting: semaphore.NewWeighted(maxWaiting)}, nil
 }
 
 // Run sees containers until ctx ends, or until the hook fails in a way that only a new process mends. known are the
@@ -154,6 +157,10 @@ func (h *Hook) HostNamespaces() hook.Namespaces {
 // track feeds the tracker, hands on what it says, and has its requests answered. It waits for nothing but handle.
 func (h *Hook) track(ctx context.Context, handle func(hook.Event)) error {
 	t := newTracker()
+	counted := func(e hook.Event) { // before it is seen that it was missed, it is counted
+		h.count(t)
+		handle(e)
+	}
 	var requests errgroup.Group
 	requests.SetLimit(maxHanging)
 	defer requests.Wait() //nolint:errcheck // they return none
@@ -162,9 +169,9 @@ func (h *Hook) track(ctx context.Context, handle func(hook.Event)) error {
 		case <-ctx.Done():
 			return nil
 		case in := <-h.inputs:
-			for _, of := range advance(t, in, handle) {
+			for _, of := range advance(t, in, counted) {
 				if !requests.TryGo(func() error { h.sender(ctx)(h.resolve(of)); return nil }) {
-					advance(t, resolved{at: time.Now(), of: of}, handle) // as one whose state does not answer
+					advance(t, resolved{at: time.Now(), of: of}, counted) // as one whose state does not answer
 				}
 			}
 			h.count(t)

@@ -16,7 +16,13 @@ import (
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
-var errTooMuchConfig = errors.New("too much of users' config.jsons at once")
+var (
+	errTooMuchConfig = errors.New("too much of users' config.jsons at once")
+	errManyUsers     = errors.New("too many users' config.jsons are read at once")
+)
+
+// deadlineMargin is how much longer than the deadline anybody waits here: it is the gate that answers then, and counts it.
+const deadlineMargin = 50 * time.Millisecond
 
 // resultOf is how the gate counts a held exec with that verb.
 var resultOf = map[verb]gate.Result{verbCreate: gate.Create, verbRun: gate.Run, verbRestore: gate.Restore,
@@ -83,8 +89,7 @@ func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by executable
 
 	// A file system that hangs keeps this goroutine, and nobody else: then the container is reported without its facts.
 	name := cmd.bundle + "/config.json"
-	end := h.reads.begin(name)
-	defer end()
+	defer h.reads.begin(name)()
 	var complete atomic.Bool
 	describe := func(f *facts) {
 		if complete.CompareAndSwap(false, true) {
@@ -104,6 +109,20 @@ func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by executable
 		return
 	}
 	defer caller.Close()
+	// What hangs keeps this goroutine, and there are only so many: users have a few of them.
+	err = h.reads.refuses(name)
+	if err == nil && in.uid != 0 {
+		select {
+		case h.users <- struct{}{}:
+			defer func() { <-h.users }()
+		default:
+			err = errManyUsers
+		}
+	}
+	if err != nil {
+		describe(parseFacts(in.by.Root, cmd.bundle, nil, err))
+		return
+	}
 	root := caller.stateRoot(by.name, cmd)
 	config, bundle, err := caller.openConfig(cmd)
 	facts, release := h.readFacts(config, root, bundle, in.uid, err)
@@ -166,7 +185,7 @@ func (h *Hook) inspectStart(ctx context.Context, r *gate.Request, by executable,
 func (h *Hook) start(ctx context.Context, r *gate.Request, in starting) (unknown bool) {
 	in.done = make(chan bool, 1)
 	h.sender(ctx)(in)
-	timeout := time.NewTimer(r.Left())
+	timeout := time.NewTimer(r.Left() + deadlineMargin)
 	defer timeout.Stop()
 	select {
 	case unknown = <-in.done:
