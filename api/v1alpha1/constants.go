@@ -94,7 +94,7 @@ const (
 	// ReasonListed means Ready: the node's containers were listed.
 	ReasonListed = "Listed"
 	// ReasonNotListed means not Ready: the node's containers have not been listed yet.
-	ReasonNotListed       = "NotListed"
+	ReasonNotListed = "NotListed"
 	// ReasonFileSystemHangs means not Ready: a file system does not answer, and what is there is not known. The message
 	// names the paths.
 	ReasonFileSystemHangs = "FileSystemHangs"

@@ -375,8 +375,7 @@ func (in starting) apply(t *tracker) {
 		return
 	}
 	c := t.byID[in.of]
-	switch {
-	case c == nil || c.State == hook.Stopped || c.begun():
+	if c == nil || c.State == hook.Stopped || c.begun() {
 		t.release(in, false)
 		return
 	}

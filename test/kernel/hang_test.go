@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,9 +88,12 @@ func TestAFileSystemThatHangsHoldsNobodyElse(t *testing.T) {
 					args = append(args, "--kubeconfig", n.unreachable())
 				}
 				i.a = n.startAgent(args...)
-				for _, release := range place.hang(i) {
-					defer release()
-				}
+				releases := place.hang(i)
+				defer func() {
+					for _, release := range slices.Backward(releases) {
+						release()
+					}
+				}()
 				if place.into != nil {
 					into := place.into(i)
 					if err := into.Start(); err != nil {

@@ -45,7 +45,7 @@ func TestGateAndWorkerDieInTurnsWhileContainersCome(t *testing.T) {
 		})
 		made := coming.end()
 		born += len(made)
-		defer n.removeAll(made) // whatever ends this
+		t.Cleanup(func() { n.removeAll(made) }) // whatever ends this
 		for _, b := range made {
 			c := a.wait(b.id, v1alpha1.StateRunning)
 			by[seenBy(&c)]++

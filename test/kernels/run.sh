@@ -27,6 +27,7 @@ packages=(runc crun libc6 libseccomp2 libsystemd0 libcap2 libyajl2 libgcrypt20 l
 # under KVM: on a busy machine an emulated timer is late, and 5.10 panics of it while it boots.
 # Two processors take turns in one thread of qemu: where each has its own, one executes code that the other has patched
 # meanwhile (7.3: "Oops: int3" in a static key).
+# shellcheck disable=SC2054 # the comma is qemu's
 common=(-accel tcg,thread=single -smp 2 -m 1024 -nographic -nodefaults -serial stdio -no-reboot -net none)
 case $arch in
   amd64) qemu=(qemu-system-x86_64 -cpu max "${common[@]}") console='ttyS0 no_timer_check' ;;

@@ -93,8 +93,8 @@ func New(o Options) (*Gate, error) {
 	} else {
 		g.hookErr = g.tracerErr
 	}
-	time.Now().Zone()    // reads the time zone, which a log entry would do later
-	debug.FreeOSMemory() // the kernel's types, which were needed to load the programs only
+	_, _ = time.Now().Zone() // reads the time zone, which a log entry would do later
+	debug.FreeOSMemory()     // the kernel's types, which were needed to load the programs only
 	return g, nil
 }
 

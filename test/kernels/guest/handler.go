@@ -26,7 +26,7 @@ const handled = "/handled"
 // runHandler runs an agent, in a pod's namespaces, with a handler that makes files in dir: one named for each container
 // when its facts are known, and one that has its exit code in its name when it stops.
 func runHandler(dir string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) //nolint:forbidigo // this is a main
 	defer stop()
 	hostProc := filepath.Join(hostDir, "proc")
 	if gate.IsWorker() {
