@@ -88,7 +88,7 @@ func parseCommand(binary string, argv []string) (command, error) {
 // isConmon says whether a path or a process's name is conmon's: CRI-O brings it as crio-conmon.
 func isConmon(name string) bool {
 	base := path.Base(name)
-	return base == "conmon" || strings.HasSuffix(base, "-conmon")
+	return base == "conmon" || base == "crio-conmon"
 }
 
 func parseRuntime(words []string) (c command, ok bool) {
