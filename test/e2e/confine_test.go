@@ -55,8 +55,8 @@ func TestTheAgentsProcessesHaveWhatItsPodAsksFor(t *testing.T) {
 	needsOurNodes(t)
 	beside(t)
 	node := someNodes(t, 1)[0]
-	supervisor, worker := processesOf(t, runningAgent(t, node, nil))
-	for _, pid := range []string{supervisor, worker} {
+	p := processesOf(t, runningAgent(t, node, nil))
+	for _, pid := range []string{p.first, p.gate, p.worker} {
 		status := map[string]string{}
 		for line := range strings.Lines(onNode(t, node, "cat", "/proc/"+pid+"/status")) {
 			key, value, _ := strings.Cut(line, ":")
@@ -86,8 +86,8 @@ func TestTheAgentCanWriteToItsCheckpointOnly(t *testing.T) {
 	needsOurNodes(t)
 	beside(t)
 	node := someNodes(t, 1)[0]
-	supervisor, _ := processesOf(t, runningAgent(t, node, nil))
-	root := "/proc/" + supervisor + "/root"
+	first := processesOf(t, runningAgent(t, node, nil)).first
+	root := "/proc/" + first + "/root"
 	for dir, want := range map[string]bool{"/run/containerhook": true, "/": false, "/host/run": false, "/host/usr": false,
 		"/host/usr/sbin": false, "/host/run/containerd": false} {
 		file := root + dir + "/e2e-" + strconv.Itoa(len(dir))
@@ -110,7 +110,7 @@ func TestTheAgentCanWriteToItsCheckpointOnly(t *testing.T) {
 		ofNode[strings.Fields(line)[2]] = true
 	}
 	var writable []string
-	for line := range strings.Lines(onNode(t, node, "cat", "/proc/"+supervisor+"/mountinfo")) {
+	for line := range strings.Lines(onNode(t, node, "cat", "/proc/"+first+"/mountinfo")) {
 		fields := strings.Fields(line)
 		where, how := fields[4], strings.Split(fields[5], ",")
 		if ofNode[fields[2]] && slices.Contains(how, "rw") && where != "/dev/shm" &&

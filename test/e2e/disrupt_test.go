@@ -123,8 +123,10 @@ func incarnation(agent *corev1.Pod) string {
 	return agent.Name + agent.Status.ContainerStatuses[0].ContainerID
 }
 
-// processesOf are the pids of an agent, as its node knows them: the supervisor's, and the worker's.
-func processesOf(t *testing.T, agent *corev1.Pod) (supervisor, worker string) {
+// processes are the pids of an agent, as its node knows them.
+type processes struct{ first, gate, worker string }
+
+func processesOf(t *testing.T, agent *corev1.Pod) (p processes) {
 	t.Helper()
 	id := idOf(agent.Status.ContainerStatuses[0].ContainerID)
 	eventually(t, 10*time.Second, func(ctx context.Context) error {
@@ -135,40 +137,44 @@ func processesOf(t *testing.T, agent *corev1.Pod) (supervisor, worker string) {
 		if len(list.Items) != 1 || list.Items[0].Status.PID == 0 {
 			return fmt.Errorf("the agent's own container %.12s has no object with a pid", id)
 		}
-		supervisor = strconv.Itoa(int(list.Items[0].Status.PID))
+		p.first = strconv.Itoa(int(list.Items[0].Status.PID))
 		return nil
 	})
 	eventually(t, 10*time.Second, func(context.Context) error {
-		if worker = workerOf(t, agent.Spec.NodeName, supervisor); worker == "" {
-			return fmt.Errorf("the supervisor %s has no worker", supervisor)
+		if p.gate = childOf(t, agent.Spec.NodeName, p.first); p.gate == "" {
+			return fmt.Errorf("the first process %s has no gate", p.first)
+		}
+		if p.worker = childOf(t, agent.Spec.NodeName, p.gate); p.worker == "" {
+			return fmt.Errorf("the gate %s has no worker", p.gate)
 		}
 		return nil
 	})
-	return supervisor, worker
+	return p
 }
 
-// workerOf is the pid of the supervisor's only child; empty while it has none.
-func workerOf(t *testing.T, node, supervisor string) string {
+// childOf is the pid of a process's only child; empty while it has none.
+func childOf(t *testing.T, node, parent string) string {
 	t.Helper()
-	return strings.TrimSpace(onNode(t, node, "sh", "-c", `ps -o pid= --ppid "$0" || true`, supervisor))
+	return strings.TrimSpace(onNode(t, node, "sh", "-c", `ps -o pid= --ppid "$0" || true`, parent))
 }
 
-// hasAnotherWorker says where the supervisor has not started another one.
-func hasAnotherWorker(t *testing.T, node, supervisor, worker string) error {
+// hasAnotherWorker says where the gate has not started another one.
+func (p processes) hasAnotherWorker(t *testing.T, node string) error {
 	t.Helper()
-	if now := workerOf(t, node, supervisor); now == worker || now == "" {
-		return fmt.Errorf("the supervisor has not started another worker: %q", now)
+	if now := childOf(t, node, p.gate); now == p.worker || now == "" {
+		return fmt.Errorf("the gate has not started another worker: %q", now)
 	}
 	return nil
 }
 
-// stopProcesses stops processes of a node, and fails the test unless an exec of the runtime is held by that, and let go in time.
-func stopProcesses(t *testing.T, node string, usual time.Duration, when string, pids ...string) {
+// stopProcesses stops processes of a node, and fails the test unless an exec of the runtime is held by that for so long at
+// least, and let go in time.
+func stopProcesses(t *testing.T, node string, usual, least time.Duration, when string, pids ...string) {
 	t.Helper()
 	longest := execs(t, node)
 	onNode(t, node, append([]string{"kill", "-STOP"}, pids...)...)
 	startsAsUsual(t, node, usual, when)
-	if held := longest(); held < time.Second {
+	if held := longest(); held < least {
 		t.Errorf("%s: no exec was held for longer than %v: nothing was tried", when, held)
 	}
 }
@@ -177,13 +183,13 @@ func TestPodsStartWhileTheAgentIsStopped(t *testing.T) {
 	needsOurNodes(t)
 	node := alone(t, 1)
 	agent := runningAgent(t, node, nil)
-	supervisor, worker := processesOf(t, agent)
+	p := processesOf(t, agent)
 	release := judged(t)
 	usual := usualStart(t, node)
-	stopProcesses(t, node, usual, "the agent is stopped", supervisor, worker)
+	stopProcesses(t, node, usual, time.Second, "the agent is stopped", p.gate, p.worker)
 	release()
 
-	runningAgent(t, node, agent) // its probes failed, and the kubelet has started another one
+	runningAgent(t, node, agent) // its watchdog has killed it, and the kubelet started another one
 	release = judged(t)
 	startsAsUsual(t, node, usual, "another agent runs")
 	release()
@@ -194,12 +200,13 @@ func TestPodsStartWhenTheWorkerIsStopped(t *testing.T) {
 	needsOurNodes(t)
 	node := alone(t, 0)
 	agent := runningAgent(t, node, nil)
-	supervisor, worker := processesOf(t, agent)
+	p := processesOf(t, agent)
 	release := judged(t)
-	stopProcesses(t, node, usualStart(t, node), "the worker is stopped", worker)
+	stopProcesses(t, node, usualStart(t, node), 100*time.Millisecond, "the worker is stopped", p.worker) // half the deadline
 	release()
 
-	eventually(t, 20*time.Second, func(context.Context) error { return hasAnotherWorker(t, node, supervisor, worker) })
+	// The gate gives it half a minute.
+	eventually(t, 50*time.Second, func(context.Context) error { return p.hasAnotherWorker(t, node) })
 	if now := runningAgent(t, node, nil); incarnation(now) != incarnation(agent) {
 		t.Error("the whole agent was started again, where its worker would have done")
 	}
@@ -222,20 +229,20 @@ func TestPodsStartWhenTheAgentIsOutOfMemory(t *testing.T) {
 	needsOurNodes(t)
 	node := alone(t, 0)
 	agent := runningAgent(t, node, nil)
-	supervisor, worker := processesOf(t, agent)
+	p := processesOf(t, agent)
 	release := judged(t)
 	usual := usualStart(t, node)
 	longest := execs(t, node)
 	// A cgroup that is too small for it, in the hierarchy of version 1 or of version 2.
 	const group = `cd /sys/fs/cgroup; [ ! -d memory ] || cd memory; `
 	onNode(t, node, "sh", "-c", group+`mkdir e2e-small; cd e2e-small
-		for limit in memory.max memory.limit_in_bytes; do [ ! -e $limit ] || echo 1M >$limit; done; echo $0 >cgroup.procs`, worker)
+		for limit in memory.max memory.limit_in_bytes; do [ ! -e $limit ] || echo 1M >$limit; done; echo $0 >cgroup.procs`, p.worker)
 	t.Cleanup(func() { onNodeAtEnd(t, node, "sh", "-c", group+"rmdir e2e-small") })
 
 	startsAsUsual(t, node, usual, "the worker has 1 MiB of memory")
 	eventually(t, 20*time.Second, func(ctx context.Context) error {
 		scrape(ctx, agent) // which takes memory
-		return hasAnotherWorker(t, node, supervisor, worker)
+		return p.hasAnotherWorker(t, node)
 	})
 	longest()
 	release()
