@@ -282,6 +282,10 @@ update-bpf: ## Compile bpf/*.c for amd64 and arm64 with clang, and generate its 
 	@hack/deps.sh $(BPF_DEPS)
 	@go generate ./bpf
 
+.PHONY: update-holds
+update-holds: ## Write the table of holds in docs/security-model.md, of what make test-kernel has seen last.
+	@hack/holds.sh
+
 .PHONY: tools
 tools: lint-tool chart-tools gotestsum ## Build the tools that are not run by go tool.
 
