@@ -106,7 +106,7 @@ func (h *Hook) list(ctx context.Context, first bool) {
 // state does not know that init.
 func (h *Hook) find(of instance, init hook.Process) inventory {
 	in := inventory{at: time.Now(), first: h.Ready() != nil, unread: []instance{{}}}
-	l, err := readListed(h.host, of.root, of.id)
+	l, err := within(h.reads, of.root+"/"+of.id, func() (listed, error) { return readListed(h.host, of.root, of.id) }, nil)
 	var e entry
 	var t task.Task
 	if err == nil {
@@ -169,7 +169,7 @@ func (h *Hook) names() map[instance]string {
 		if root == "" {
 			root = defaultStateRoot(c.runtime)
 		}
-		if located, err := h.host.realDir(root); err == nil {
+		if located, err := within(h.reads, root, func() (string, error) { return h.host.realDir(root) }, nil); err == nil {
 			names[instance{root: located, id: c.id}] = c.name // only root's are asked
 		}
 	}
