@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/test/machine"
 )
 
 // launcher compiles a program (testdata/launch.c) in which the command is literal strings. Its argument says how it
@@ -45,7 +46,7 @@ func launched(how string) func(*call) {
 
 func writeScript(t *testing.T, name, text string) {
 	t.Helper()
-	if err := os.WriteFile(name, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+	if err := machine.WriteScript(name, text); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -24,6 +25,11 @@ func Copy(from, to string) error {
 		return err
 	}
 	defer in.Close()
+
+	// A process that another goroutine forks meanwhile has the file open for writing until it executes something, and so
+	// long nobody can execute the file (ETXTBSY, golang/go#22315): nothing is forked while it is written.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
 	if err != nil {
 		return err
@@ -32,6 +38,13 @@ func Copy(from, to string) error {
 		return fmt.Errorf("copy %q: %w", from, err)
 	}
 	return out.Close()
+}
+
+// WriteScript makes name an executable script.
+func WriteScript(name, text string) error {
+	syscall.ForkLock.RLock() // as in Copy
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(name, []byte("#!/bin/sh\n"+text+"\n"), 0o755)
 }
 
 // CopyInstalled makes to a private copy of an installed binary: the machine's own is never marked.
