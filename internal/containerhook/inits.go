@@ -21,7 +21,7 @@ import (
 // then on its end is reported.
 func (h *Hook) resolve(of instance) resolved {
 	in := resolved{of: of}
-	state, err := within(h.reads, of.root+"/"+of.id, func() (runtimeState, error) { return readState(h.host, of.root, of.id) }, nil)
+	state, err := h.readState(of.root, of.id)
 	if err == nil && state.uid == of.uid {
 		var t task.Task
 		if t, err = h.identify(state); err == nil && h.believe(state) == nil && h.follow(t, state.waiting) == nil {
@@ -30,6 +30,11 @@ func (h *Hook) resolve(of instance) resolved {
 	}
 	in.at = time.Now()
 	return in
+}
+
+// readState reads what a runtime keeps of a container in the host's root, and waits a second for it at most.
+func (h *Hook) readState(root, id string) (runtimeState, error) {
+	return within(h.reads, root+"/"+id, func() (runtimeState, error) { return readState(h.host, root, id) }, nil)
 }
 
 // follow has the end of an init reported, and its exec where it waits for start. An error says that it has ended.

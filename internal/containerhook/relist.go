@@ -21,7 +21,8 @@ const (
 
 var errNotTheirs = errors.New("a user's state names a process that is not that user's, or rootless ones are not asked for")
 
-// keepListed lists the node at once (the first time that anybody does?), every ListEvery, and soon after a reason to; and sweeps the dead in between.
+// keepListed lists the node at once, every ListEvery, and soon after a reason to; and sweeps the dead in between. first says
+// that nobody has listed it before: what is found was not missed then.
 func (h *Hook) keepListed(ctx context.Context, first bool) error {
 	h.list(ctx, first)
 	every := h.o.ListEvery

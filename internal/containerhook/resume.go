@@ -12,7 +12,7 @@ func (h *Hook) resume(ctx context.Context, known []hook.Container) {
 	for _, c := range known {
 		in := resumed{at: time.Now(), container: c}
 		if c.Rootless { // whose it is, its state tells
-			state, _ := within(h.reads, c.Runtime.Root+"/"+c.ID, func() (runtimeState, error) { return readState(h.host, c.Runtime.Root, c.ID) }, nil)
+			state, _ := h.readState(c.Runtime.Root, c.ID)
 			in.uid = state.uid
 		}
 		if c.State != hook.Stopped && c.Init.PID != 0 {

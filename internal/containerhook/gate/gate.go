@@ -280,7 +280,6 @@ func (g *Gate) triage(fd int32, m *message) (result Result, decided bool) {
 	case errors.Is(err, task.ErrGone):
 		return Ignored, true
 	case err != nil:
-		g.stats.LookupErrors.Add(1)
 		return Error, true
 	case t.Tgid == 0:
 		return OtherNode, true
@@ -294,7 +293,6 @@ func (g *Gate) triage(fd int32, m *message) (result Result, decided bool) {
 	marked := g.marks[file]
 	switch {
 	case err != nil:
-		g.stats.LookupErrors.Add(1)
 		return Error, true
 	case marked == nil: // unmarked since
 		return Ignored, true

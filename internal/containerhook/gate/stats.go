@@ -20,7 +20,6 @@ var HoldBuckets = [...]time.Duration{50 * time.Microsecond, 100 * time.Microseco
 type Stats struct {
 	Answered     [Results]atomic.Uint64 // by result
 	AnswerErrors atomic.Uint64          // nobody waited any more
-	LookupErrors atomic.Uint64          // who waits could not be looked up
 	Overflows    atomic.Uint64          // the kernel had no room for events
 	Restarts     atomic.Uint64          // workers started after the first
 	Missed       atomic.Uint64          // containers that were found later, of all workers; the worker writes it
