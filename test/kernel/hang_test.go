@@ -37,14 +37,14 @@ var places = []struct {
 	into func(i *ill) *exec.Cmd    // nil where the agent does so by itself
 }{
 	{what: "config.json",
-		hang: func(i *ill) []func() { return []func(){hang(i.t, i.theirs, i.dir)} },
+		hang: func(i *ill) []func() { return []func(){machine.Hang(i.t, i.theirs, i.dir)} },
 		into: func(i *ill) *exec.Cmd {
 			return i.inTheirs(i.runc, "--root", i.stateRoot, "create", "--bundle", i.dir+"/bundle", idPrefix()+"-config")
 		}},
 	{what: "state.json",
 		args: func(dir string) []string { return []string{"--state-root", dir} },
 		hang: func(i *ill) []func() {
-			return []func(){hang(i.t, i.theirs, i.dir), i.a.hang(hostDir + i.dir)}
+			return []func(){machine.Hang(i.t, i.theirs, i.dir), i.a.hang(hostDir + i.dir)}
 		},
 		into: func(i *ill) *exec.Cmd { return i.inTheirs(i.runc, "--root", i.dir, "start", idPrefix()+"-state") }},
 	{what: "a runtime's binary",
@@ -78,7 +78,7 @@ func TestAFileSystemThatHangsHoldsNobodyElse(t *testing.T) {
 				if err := os.Mkdir(i.dir, 0o755); err != nil {
 					t.Fatal(err)
 				}
-				i.theirs = n.inMounts()
+				i.theirs = machine.InMounts(t)
 				args := []string{}
 				if place.args != nil {
 					args = place.args(i.dir)
@@ -225,30 +225,6 @@ func (n *node) argv(runtime string, args ...string) string {
 	}
 	writeScript(n.t, script, strings.Join(quoted, " "))
 	return script
-}
-
-// inMounts starts a process in a mount namespace of its own, which ends with the test.
-func (n *node) inMounts() (pid int) {
-	n.t.Helper()
-	cmd := exec.Command("unshare", "--mount", n.unmarked, "sleep")
-	if err := cmd.Start(); err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	pid = cmd.Process.Pid
-	if err := poll(limit, func() error {
-		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		if err == nil && exe != n.unmarked {
-			err = fmt.Errorf("it is still %s", exe)
-		}
-		return err
-	}); err != nil {
-		n.t.Fatal(err)
-	}
-	return pid
 }
 
 // unreachable is the kubeconfig of an API server that is not there.

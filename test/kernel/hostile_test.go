@@ -725,22 +725,8 @@ func TestAUserWhoseFilesHangDoesNotCrowdRootOut(t *testing.T) {
 	if err := os.Mkdir(bundle, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	theirs := &agent{t: t, cmd: exec.Command("unshare", "--mount", h.unmarked, "sleep")} // their mount namespace
-	if err := theirs.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer theirs.kill()
-	pid := theirs.cmd.Process.Pid
-	if err := poll(10*time.Second, func() error {
-		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		if err == nil && exe != h.unmarked {
-			err = fmt.Errorf("it is still %s", exe)
-		}
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	release := theirs.hang(bundle)
+	pid := machine.InMounts(t)
+	release := machine.Hang(t, pid, bundle)
 	defer release()
 	h.holdInFlood("a user's files that hang", func() {
 		script := fmt.Sprintf(`i=0; pids=; bad=0

@@ -29,13 +29,6 @@ func TestMain(m *testing.M) {
 	if how := os.Getenv(endEnv); how != "" {
 		runUntil(how)
 	}
-	if what := os.Getenv(hangEnv); what != "" {
-		if err := runHang(what); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
 	os.Exit(run(m))
 }
 

@@ -33,12 +33,19 @@ func LimitFiles(cmd *exec.Cmd, limit uint64) {
 	cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", filesEnv, limit))
 }
 
-// Enter returns where this process is a test. One that EraseAtTheEnd started erases, and ends. In one that InPod prepared
+// Enter returns where this process is a test. One that EraseAtTheEnd started erases, and ends; one of Hang mounts. In one that InPod prepared
 // it makes the namespaces it was started in those of a pod, and becomes the target: the host's root, with its procfs and
 // an empty /run, is at HostDir, and /proc is that of the pod's own PID namespace.
 func Enter() {
 	if run, idPrefix, ok := strings.Cut(os.Getenv(eraseEnv), " "); ok {
 		erase(run, idPrefix)
+		os.Exit(0)
+	}
+	if what := os.Getenv(hangEnv); what != "" {
+		if err := mountHang(what); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		os.Exit(0)
 	}
 	target := os.Getenv(enterEnv)
