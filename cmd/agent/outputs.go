@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,14 +54,25 @@ func toStdout(o *options) (*output, error) {
 	}, nil
 }
 
+const (
+	// loadTimeout is how long an agent waits for its checkpoint. A disk that is busy takes less.
+	loadTimeout = 5 * time.Second
+	// reloadTimeout is the same for a worker after the first: execs are held, and events wait for it.
+	reloadTimeout = 500 * time.Millisecond
+)
+
 // toAPI writes objects to the API, and to the checkpoint.
-func toAPI(ctx context.Context, o *options, set *desired.Set, bootID string, status func() hook.Status, registry *prometheus.Registry) (*output, error) {
+func toAPI(ctx context.Context, o *options, set *desired.Set, bootID string, restarts int, status func() hook.Status, registry *prometheus.Registry) (*output, error) {
 	config, err := restConfig(o)
 	if err != nil {
 		return nil, err
 	}
 	checkpoint := desired.NewCheckpoint(set, o.stateDir)
-	known, err := checkpoint.Load()
+	patience := loadTimeout
+	if restarts > 0 {
+		patience = reloadTimeout
+	}
+	known, err := checkpoint.Load(patience)
 	if err != nil {
 		logr.FromContextOrDiscard(ctx).Error(err, "Ignoring unreadable checkpoint: how containers ended in between is not known")
 	}

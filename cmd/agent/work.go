@@ -53,7 +53,7 @@ func work(ctx context.Context, o *options) (err error) {
 	if o.standalone {
 		out, err = toStdout(o)
 	} else {
-		out, err = toAPI(ctx, o, set, bootID, h.Status, registry)
+		out, err = toAPI(ctx, o, set, bootID, session.Restarts, h.Status, registry)
 	}
 	if err != nil {
 		return err

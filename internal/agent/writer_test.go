@@ -413,7 +413,7 @@ func TestTheNextAgentWritesNothingTwice(t *testing.T) {
 				}
 				next := newSet()
 				checkpoint = desired.NewCheckpoint(next, dir)
-				known, err := checkpoint.Load()
+				known, err := checkpoint.Load(time.Minute)
 				if err != nil || len(known) != map[bool]int{false: 2, true: 0}[lose] {
 					t.Fatalf("%d containers are known, %v", len(known), err)
 				}

@@ -23,9 +23,8 @@ const (
 	checkpointVersion = 1
 	// saveEvery is how much of what the API was told a crash can make the next agent tell again.
 	saveEvery = time.Second
-	// saveTimeout and loadTimeout are how long anybody waits for the file. A disk that is busy takes less.
+	// saveTimeout is how long anybody waits for the file to be written. A disk that is busy takes less.
 	saveTimeout = time.Second
-	loadTimeout = 5 * time.Second
 )
 
 // ErrHangs is that the checkpoint's file system does not answer.
@@ -110,10 +109,11 @@ func (c *Checkpoint) setStarted(at time.Time) {
 func (c *Checkpoint) KnownSince() time.Time { return c.knownSince }
 
 // Load brings what the file has of this boot into the Set, and returns those containers, each as it was told last. The
-// error says why there are none; the Set is empty then, and all is well otherwise. No file is no error.
-func (c *Checkpoint) Load() ([]hook.Container, error) {
+// error says why there are none; the Set is empty then, and all is well otherwise. No file is no error. It waits for the
+// file system for limit at most: the error is then ErrHangs.
+func (c *Checkpoint) Load(limit time.Duration) ([]hook.Container, error) {
 	read := make(chan []byte, 1)
-	err := c.within(loadTimeout, func() error {
+	err := c.within(limit, func() error {
 		if err := os.MkdirAll(filepath.Dir(c.path), 0o700); err != nil {
 			return fmt.Errorf("make the directory of the checkpoint: %w", err)
 		}

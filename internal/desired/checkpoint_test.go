@@ -38,7 +38,7 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 	save()
 
 	next := NewSet(testOptions())
-	known, err := NewCheckpoint(next, dir).Load()
+	known, err := NewCheckpoint(next, dir).Load(time.Minute)
 	if err != nil || len(known) != 2 {
 		t.Fatalf("%d containers, %v", len(known), err)
 	}
@@ -86,13 +86,13 @@ func TestACheckpointThatIsNoneIsAnErrorAndAnEmptySet(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "containers.json"), []byte(c.raw), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			known, err := NewCheckpoint(next, dir).Load()
+			known, err := NewCheckpoint(next, dir).Load(time.Minute)
 			if (err != nil) != c.fails || len(known) != 0 || len(next.members) != 0 {
 				t.Errorf("%d known, %d members, %v", len(known), len(next.members), err)
 			}
 		})
 	}
-	if known, err := NewCheckpoint(NewSet(testOptions()), filepath.Join(t.TempDir(), "new")).Load(); err != nil || known != nil {
+	if known, err := NewCheckpoint(NewSet(testOptions()), filepath.Join(t.TempDir(), "new")).Load(time.Minute); err != nil || known != nil {
 		t.Errorf("none at all: %v, %v", known, err)
 	}
 }
@@ -115,7 +115,7 @@ func TestACheckpointIsWholeOrAsItWas(t *testing.T) {
 	if checkpoint.Save() == nil {
 		t.Error("saved where nothing can be written")
 	}
-	if known, err := NewCheckpoint(NewSet(testOptions()), dir).Load(); err != nil || len(known) != 1 {
+	if known, err := NewCheckpoint(NewSet(testOptions()), dir).Load(time.Minute); err != nil || len(known) != 1 {
 		t.Errorf("%d containers, %v", len(known), err)
 	}
 }
@@ -131,7 +131,7 @@ func TestKnownContainersComeInTheirOrder(t *testing.T) {
 	if err := NewCheckpoint(set, dir).Save(); err != nil {
 		t.Fatal(err)
 	}
-	known, err := NewCheckpoint(NewSet(testOptions()), dir).Load()
+	known, err := NewCheckpoint(NewSet(testOptions()), dir).Load(time.Minute)
 	if err != nil || len(known) != 3 || known[2].State != hook.Running {
 		t.Errorf("%+v, %v", known, err)
 	}
@@ -154,7 +154,7 @@ func TestASandboxOfACheckpointIsToldWhereSandboxesAreAskedForNow(t *testing.T) {
 			}
 			options.Sandboxes = c.now
 			next := NewSet(options)
-			if _, err := NewCheckpoint(next, dir).Load(); err != nil {
+			if _, err := NewCheckpoint(next, dir).Load(time.Minute); err != nil {
 				t.Fatal(err)
 			}
 			if told := len(next.BeginAll()) == 1; told != c.told {
@@ -177,7 +177,7 @@ func TestASandboxThatEndedBeforeSandboxesWereAskedForIsNotTold(t *testing.T) {
 	}
 	options.Sandboxes = true
 	next := NewSet(options)
-	if _, err := NewCheckpoint(next, dir).Load(); err != nil {
+	if _, err := NewCheckpoint(next, dir).Load(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if told := next.BeginAll(); len(told) > 0 {
