@@ -189,17 +189,32 @@ func (r *root) realDir(path string) (string, error) {
 		return "", err
 	}
 	defer closeFD(fd)
-	located, err := r.pathOf(fd)
+	located, err := r.nameOf(fd)
+	if err == nil && located != path { // where it is the same it has just been tried
+		err = r.try(located, fd)
+	}
 	if err != nil {
 		return "", pathError("locate", path, err)
 	}
 	return located, nil
 }
 
-// pathOf returns the path inside the root of an open directory. The kernel tells paths as seen from our own root, or
-// from the top of a mount namespace that we are not in; either way both begin alike. That the result is right is not
-// believed but tried: a directory that was deleted, covered by a mount, or lies outside gives errOutside.
+// pathOf returns the path inside the root of an open directory, which leads there.
 func (r *root) pathOf(dir int) (string, error) {
+	path, err := r.nameOf(dir)
+	if err == nil {
+		err = r.try(path, dir)
+	}
+	if err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+// nameOf is what the kernel calls an open directory, less what it calls the root. It names directories as seen from our
+// own root, or from the top of a mount namespace that we are not in; either way both begin alike. It is not believed but
+// tried: a directory that was deleted, covered by a mount, or lies outside has no path here.
+func (r *root) nameOf(dir int) (string, error) {
 	top, err := os.Readlink(descriptor(r.fd))
 	if err != nil {
 		return "", err
@@ -215,19 +230,24 @@ func (r *root) pathOf(dir int) (string, error) {
 	if !inside || path[0] != '/' {
 		return "", errOutside
 	}
+	return path, nil
+}
+
+// try fails with errOutside where path does not lead to dir.
+func (r *root) try(path string, dir int) error {
 	again, err := r.lookup(path, unix.O_DIRECTORY)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errOutside, err)
+		return fmt.Errorf("%w: %w", errOutside, err)
 	}
 	defer closeFD(again)
 	same, err := sameInode(dir, again)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if !same {
-		return "", errOutside
+		return errOutside
 	}
-	return path, nil
+	return nil
 }
 
 func sameInode(a, b int) (bool, error) {
