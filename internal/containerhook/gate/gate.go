@@ -57,13 +57,16 @@ type Gate struct {
 	tracerErr error
 	closers   []io.Closer
 
-	wake  int             // eventfd: something is in peers, or the context has ended
-	peers chan *peer      // from the supervisor to the loop
-	hung  chan *peer      // from the loop to the supervisor: a worker that reads nothing
-	held  heldQueue       // the loop's alone
-	peer  *peer           // the loop's alone; nil without a worker
-	marks map[inode]*mark // the loop's alone
-	limit int             // of held
+	wake   int        // eventfd: something is in peers, or the context has ended
+	peers  chan *peer // from the supervisor to the loop
+	hung   chan *peer // from the loop to the supervisor: a worker that reads nothing
+	waiter *waiter
+	// The loop's alone.
+	held  heldQueue
+	peer  *peer // nil without a worker
+	marks map[inode]*mark
+	limit int // of held
+	inbox mailbox
 }
 
 // New opens all that the gate needs, and nothing after it. What cannot be opened is no error: workers learn of it, and
@@ -85,6 +88,13 @@ func New(o Options) (*Gate, error) {
 	}
 	if g.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("make an eventfd: %w", err)
+	}
+	if g.waiter, err = newWaiter(); err != nil {
+		return nil, err
+	}
+	g.opened(g.waiter)
+	if err := g.waiter.add(g.wake); err != nil {
+		return nil, err
 	}
 
 	// Without the tracer a hook is of no use: nothing would say what became of what is held. The other way round it is.
@@ -139,6 +149,9 @@ func (g *Gate) openGroup() (err error) {
 		return err
 	}
 	g.opened(g.group)
+	if err := g.waiter.add(g.group.fd); err != nil {
+		return err
+	}
 	g.beat, err = newHeartbeat(g.group, g.stats)
 	return err
 }
@@ -182,56 +195,51 @@ func (g *Gate) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// loop is the gate's thread: it reads events and messages, and answers.
+// loop reads events and messages, and answers. It is one goroutine, the only one that reads and answers the group.
 func (g *Gate) loop(ctx context.Context) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	groupFD := int32(-1)
-	if g.hookErr == nil {
-		groupFD = int32(g.group.fd)
-	}
-
 	for ctx.Err() == nil {
-		fds := []unix.PollFd{{Fd: groupFD, Events: unix.POLLIN}, {Fd: int32(g.wake), Events: unix.POLLIN},
-			{Fd: -1, Events: unix.POLLIN}, {Fd: -1}}
-		if g.peer != nil {
-			fds[2].Fd, fds[3].Fd = int32(g.peer.fd), int32(g.peer.life)
-		}
-		if _, err := unix.Poll(fds, g.timeout()); err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait for events: %w", err)
+		ready, err := g.waiter.wait(g.held.len() == 1 && runtime.NumCPU() > 1)
+		if err != nil {
+			return err
 		}
 
 		// Answers first: they are what somebody waits for.
-		if fds[2].Revents != 0 {
-			g.receive()
-		}
-		if fds[3].Revents != 0 {
-			g.drop(g.peer)
-		}
-		g.expire(monotonic())
-		if fds[1].Revents != 0 {
-			g.adopt()
-		}
-		if fds[0].Revents != 0 {
-			if err := g.readEvents(); err != nil {
-				return err
+		for _, e := range ready {
+			if p := g.peer; p != nil && e.Fd == int32(p.fd) {
+				g.receive()
 			}
 		}
+		now := monotonic()
+		g.expire(now)
+		for _, e := range ready {
+			switch p := g.peer; {
+			case p != nil && e.Fd == int32(p.life):
+				g.drop(p)
+			case e.Fd == int32(g.wake):
+				if err := g.adopt(); err != nil {
+					return err
+				}
+			case g.group != nil && e.Fd == int32(g.group.fd):
+				if err := g.readEvents(); err != nil {
+					return err
+				}
+			}
+		}
+
+		wake := now + pingEvery
+		if at, ok := g.held.next(); ok {
+			wake = min(wake, at)
+		}
+		if g.peer != nil {
+			wake = min(wake, g.peer.nudge(now))
+		}
+		g.waiter.wakeAt(wake)
 	}
 	g.drop(g.peer)
 	if g.group != nil {
 		g.group.Close() // the heartbeat may wait for an answer that nobody gives any more
 	}
 	return nil
-}
-
-// timeout is how long poll may wait, in ms: to the next deadline, or the next ping.
-func (g *Gate) timeout() int {
-	next := int64(time.Second)
-	if at, ok := g.held.next(); ok {
-		next = min(next, at-monotonic())
-	}
-	return int(max(next, 0)/int64(time.Millisecond)) + 1
 }
 
 func (g *Gate) wakeUp() { _, _ = unix.Write(g.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
@@ -267,6 +275,7 @@ func (g *Gate) hold(fd int32) {
 	}
 
 	h.user = m.Task.Euid != 0
+	m.Others = uint16(g.held.len())
 	m.ID = g.held.add(h)
 	if !g.peer.send(&m) {
 		g.release(m.ID, NoWorker)
@@ -352,11 +361,4 @@ func lockMemory(ctx context.Context) {
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
 		logr.FromContextOrDiscard(ctx).V(1).Info("Memory is not locked", "why", err.Error())
 	}
-}
-
-// monotonic is CLOCK_MONOTONIC in ns, which the worker has too.
-func monotonic() int64 {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // fails only for a clock that is not there
-	return t.Nano()
 }

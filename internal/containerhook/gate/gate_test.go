@@ -29,6 +29,7 @@ type fakeNode struct {
 	kernel *os.File
 	worker *os.File // nil without one
 	life   *os.File // the worker's end
+	bell   int      // the worker's end
 	binary int      // descriptor of the file that is executed, and marked
 	task   task.Task
 	err    error // of the lookup
@@ -47,12 +48,19 @@ func newFakeNode(t *testing.T, o Options) *fakeNode {
 	if err != nil {
 		t.Fatal(err)
 	}
+	waiter, err := newWaiter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(waiter.add(wake), waiter.add(ends[0])); err != nil {
+		t.Fatal(err)
+	}
 	if o.Deadline == 0 {
 		o.Deadline = long
 	}
 	n := &fakeNode{t: t, kernel: os.NewFile(uintptr(ends[1]), "kernel"), ended: make(chan error, 1),
 		task: task.Task{LookupTask: bpf.LookupTask{Tgid: 10}, Argv: 1}}
-	n.gate = &Gate{o: o, stats: stats, page: page, wake: wake, peers: make(chan *peer, 1), hung: make(chan *peer, 1),
+	n.gate = &Gate{o: o, stats: stats, page: page, wake: wake, waiter: waiter, peers: make(chan *peer, 1), hung: make(chan *peer, 1),
 		marks: map[inode]*mark{}, held: newHeldQueue(), limit: maxHeld,
 		group:    &group{fd: ends[0], notify: &fanotify.NotifyFD{Fd: ends[0], File: os.NewFile(uintptr(ends[0]), "group")}},
 		lookup:   func(int, int) (task.Task, error) { return n.task, n.err },
@@ -63,7 +71,14 @@ func newFakeNode(t *testing.T, o Options) *fakeNode {
 		t.Fatal(err)
 	}
 	n.gate.marks[file] = &mark{fd: -1, stale: true} // of a worker before
-	t.Cleanup(func() { n.kernel.Close(); n.gate.group.Close(); page.Close(); unix.Close(wake); unix.Close(n.binary) })
+	t.Cleanup(func() {
+		n.kernel.Close()
+		n.gate.group.Close()
+		waiter.Close()
+		page.Close()
+		unix.Close(wake)
+		unix.Close(n.binary)
+	})
 	return n
 }
 
@@ -96,7 +111,15 @@ func (n *fakeNode) connect() {
 	}
 	n.life = os.NewFile(uintptr(life[1]), "life")
 	n.t.Cleanup(func() { n.life.Close() })
-	n.gate.peers <- &peer{fd: ends[0], life: life[0]}
+	bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if n.bell, err = unix.Dup(bell); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { unix.Close(n.bell) })
+	n.gate.peers <- &peer{fd: ends[0], life: life[0], bell: bell}
 	n.gate.wakeUp()
 	m := message{Kind: kindMark, Token: 1}
 	if err := unix.Sendmsg(ends[1], m.bytes(), unix.UnixRights(n.binary), nil, 0); err != nil {
@@ -310,6 +333,39 @@ func TestTheDeadlineAnswersForAWorkerThatDoesNot(t *testing.T) {
 	n.answer(fd)
 	if c := n.gate.stats.Answered[Timeout].Load(); c != 1 {
 		t.Errorf("%d timeouts", c)
+	}
+}
+
+// TestAWorkerThatIsSlowIsToldToReadOn: once for each nudgeAfter, and not after it has spoken.
+func TestAWorkerThatIsSlowIsToldToReadOn(t *testing.T) {
+	n := newFakeNode(t, Options{})
+	n.run()
+	n.connect()
+	fd := n.exec()
+	m := n.asked()
+	for range 2 {
+		n.rings()
+	}
+	if c := time.Duration(monotonic() - m.ReadAt); c < 2*nudgeAfter {
+		t.Errorf("it rang twice within %v", c)
+	}
+	n.says(message{Kind: kindAllow, ID: m.ID, Result: Create})
+	n.answer(fd)
+
+	var count [8]byte
+	_, _ = unix.Read(n.bell, count[:]) // it may have rung before it was answered
+	if ready, err := unix.Poll([]unix.PollFd{{Fd: int32(n.bell), Events: unix.POLLIN}}, 20); ready != 0 || err != nil {
+		t.Errorf("it rang after the answer (%v)", err)
+	}
+}
+
+// rings waits until the gate rings.
+func (n *fakeNode) rings() {
+	n.t.Helper()
+	ready, err := unix.Poll([]unix.PollFd{{Fd: int32(n.bell), Events: unix.POLLIN}}, int(long/time.Millisecond))
+	var count [8]byte
+	if _, readErr := unix.Read(n.bell, count[:]); ready != 1 || readErr != nil {
+		n.t.Fatalf("it does not ring: %v, %v", err, readErr)
 	}
 }
 

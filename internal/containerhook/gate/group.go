@@ -51,8 +51,8 @@ func (g *group) unmark(fd int, events uint64) error {
 // the event that an answer is for by it.
 func (g *group) allow(fd int32) error {
 	response := unix.FanotifyResponse{Fd: fd, Response: unix.FAN_ALLOW}
-	_, err := unix.Write(g.fd, (*[unsafe.Sizeof(response)]byte)(unsafe.Pointer(&response))[:])
-	unix.Close(int(fd))
+	err := write(g.fd, unsafe.Pointer(&response), unsafe.Sizeof(response))
+	closeFile(int(fd))
 	return err
 }
 
@@ -60,7 +60,7 @@ func (g *group) allow(fd int32) error {
 // also decodes by reflection, a seventh of the agent's CPU time. unix.EAGAIN means that there is none.
 func (g *group) read() (unix.FanotifyEventMetadata, error) {
 	var e unix.FanotifyEventMetadata
-	n, err := unix.Read(g.fd, (*[unsafe.Sizeof(e)]byte)(unsafe.Pointer(&e))[:])
+	n, err := read(g.fd, unsafe.Pointer(&e), unsafe.Sizeof(e))
 	switch {
 	case err != nil:
 		return e, err

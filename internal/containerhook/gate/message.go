@@ -10,7 +10,7 @@ import (
 
 // version of the messages. Both ends are one binary: another number means that the file was replaced between two
 // workers, and then the agent ends, so that both are of the new one.
-const version = 1
+const version = 2
 
 // Kinds of messages, and which end sends them.
 type kind uint16
@@ -33,6 +33,7 @@ type message struct {
 	Kind    kind
 	Result  Result
 	_       uint8
+	Others  uint16 // tasks that are held besides
 	Token   uint32 // names a marked file; the worker's choice
 	Errno   int32  // 0 for success
 	ID      uint64 // of a held exec, from 1

@@ -3,7 +3,9 @@ package gate
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +16,9 @@ const (
 	// hungAfter is how long a worker may say nothing before it is replaced. A node that is busy is no reason: one that
 	// starves gets some time in half a minute, and meanwhile nobody waits for it.
 	hungAfter = int64(30 * time.Second)
+	// nudgeAfter is how long a worker may keep the one goroutine that reads what the gate says before it is told to have
+	// another one: it may have run into what hangs.
+	nudgeAfter = 2 * time.Millisecond
 	// maxMarks bounds the marks: a node has a few runtimes.
 	maxMarks = 100
 )
@@ -22,14 +27,32 @@ const (
 type peer struct {
 	fd     int   // SOCK_SEQPACKET, does not block
 	life   int   // a pipe that closes when the worker is killed, though it may not end
+	bell   int   // an eventfd of both
 	heard  int64 // CLOCK_MONOTONIC, ns: when the worker last said something
+	sent   int64 // the same of the first that was sent since
 	pinged int64
 	silent bool // it missed a deadline, and has said nothing since
 }
 
 // send is false where the worker is gone, or has not read so much that there is no room.
 func (p *peer) send(m *message) bool {
-	return unix.Send(p.fd, m.bytes(), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) == nil
+	if p.sent <= p.heard {
+		p.sent = monotonic()
+	}
+	return send(p.fd, m.bytes()) == nil
+}
+
+// nudge rings where the worker has not said anything to what it was sent, and returns when to look again.
+func (p *peer) nudge(now int64) int64 {
+	switch {
+	case p.sent <= p.heard:
+		return math.MaxInt64
+	case now-p.sent >= int64(nudgeAfter):
+		one := uint64(1)
+		_ = write(p.bell, unsafe.Pointer(&one), unsafe.Sizeof(one)) // fails only where it rings already
+		p.sent = now
+	}
+	return p.sent + int64(nudgeAfter)
 }
 
 func (p *peer) ping() {
@@ -46,7 +69,7 @@ func (p *peer) tick(now int64) (hung bool) {
 }
 
 // adopt takes over the worker that the supervisor has started.
-func (g *Gate) adopt() {
+func (g *Gate) adopt() error {
 	var counter [8]byte
 	_, _ = unix.Read(g.wake, counter[:])
 	select {
@@ -57,7 +80,9 @@ func (g *Gate) adopt() {
 		for _, m := range g.marks {
 			m.stale = true // until this worker asks for it too
 		}
+		return errors.Join(g.waiter.add(p.fd), g.waiter.add(p.life))
 	default:
+		return nil
 	}
 }
 
@@ -73,7 +98,9 @@ func (g *Gate) drop(p *peer) {
 		}
 		g.release(id, NoWorker)
 	}
-	closeAll(p.fd, p.life)
+	g.waiter.remove(p.fd)
+	g.waiter.remove(p.life)
+	closeAll(p.fd, p.life, p.bell)
 	g.peer = nil
 	select {
 	case g.hung <- p: // it may be alive, and must not be
@@ -84,20 +111,18 @@ func (g *Gate) drop(p *peer) {
 // receive reads all that the worker has said.
 func (g *Gate) receive() {
 	for range maxHeld {
-		var buffer [messageSize + 1]byte
-		var control [64]byte // one descriptor
-		n, oobn, _, _, err := unix.Recvmsg(g.peer.fd, buffer[:], control[:], unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		data, control, err := g.inbox.receive(g.peer.fd)
 		if errors.Is(err, unix.EAGAIN) {
 			return
 		}
-		if err != nil || n == 0 {
+		if err != nil || len(data) == 0 {
 			g.drop(g.peer)
 			return
 		}
 		g.peer.heard, g.peer.silent = monotonic(), false
 
-		m, err := decode(buffer[:n])
-		fd := descriptorIn(control[:oobn])
+		m, err := decode(data)
+		fd := descriptorIn(control)
 		if err != nil { // nothing that a worker of this version says
 			closeAll(fd)
 			g.drop(g.peer)
@@ -137,7 +162,7 @@ type inode struct{ dev, ino uint64 }
 
 func inodeOf(fd int) (inode, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := fstat(fd, &st); err != nil {
 		return inode{}, fmt.Errorf("stat a file: %w", err)
 	}
 	return inode{uint64(st.Dev), st.Ino}, nil

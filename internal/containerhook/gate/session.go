@@ -9,7 +9,9 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
@@ -19,6 +21,9 @@ import (
 
 // maxReaders bounds how many held execs a worker looks at at once, those that are answered and still read from included.
 const maxReaders = 256
+
+// crowd is how many tasks one goroutine handles one after the other: a few take less time than to wake another one.
+const crowd = 8
 
 // Session is a worker's end of the connection to its gate. Safe for concurrent use.
 type Session struct {
@@ -33,13 +38,16 @@ type Session struct {
 	// Restarts is how many workers of this gate there were before.
 	Restarts int
 
-	fd    int
+	file  *os.File // the socket, in Go's poller: who waits there has no thread
+	conn  syscall.RawConn
+	bell  *os.File // rings where nobody reads
 	close func() error
 
 	mu    sync.Mutex
 	marks map[uint32]chan unix.Errno // replies that are waited for, by token
 
-	readers, idle atomic.Int32
+	readAlso      func()       // has another goroutine read, if none does
+	readers, idle atomic.Int32 // idle is 1 while one waits for a message
 }
 
 // IsWorker reports whether a gate has started this process.
@@ -51,8 +59,8 @@ func Join(hostProc string) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join the gate: %w", err)
 	}
-	s := &Session{Restarts: restarts, fd: 3, marks: map[uint32]chan unix.Errno{}}
-	next := 5 // after the standard three, the socket and the pipe
+	s := &Session{Restarts: restarts, marks: map[uint32]chan unix.Errno{}}
+	next := 6 // after the standard three, the socket, the pipe and the eventfd
 	if _, err := pollerFDs(); err != nil {
 		return nil, fmt.Errorf("join the gate: %w", err)
 	}
@@ -81,6 +89,13 @@ func Join(hostProc string) (*Session, error) {
 	}
 	for fd := 3; fd <= next; fd++ {
 		unix.CloseOnExec(fd)
+	}
+	if err := unix.SetNonblock(3, true); err != nil {
+		return nil, fmt.Errorf("join the gate: %w", err)
+	}
+	s.file, s.bell = os.NewFile(3, "gate"), os.NewFile(5, "bell")
+	if s.conn, err = s.file.SyscallConn(); err != nil {
+		return nil, fmt.Errorf("join the gate: %w", err)
 	}
 
 	var host task.Host
@@ -143,27 +158,34 @@ func (r *Request) Allow(result Result) {
 	_ = r.s.send(&message{Kind: kindAllow, ID: r.id, Result: result}, nil) // fails only where the gate is gone
 }
 
+// Detach is to be called before what may take long: others are handled meanwhile. They are so a little later if it is not.
+func (r *Request) Detach() { r.s.readAlso() }
+
 // Left is the time until the deadline answers; negative after that.
 func (r *Request) Left() time.Duration { return time.Duration(r.until - monotonic()) }
 
 // Expired reports whether the deadline has answered meanwhile: the task may run already.
 func (r *Request) Expired() bool { return monotonic() >= r.until }
 
-// Serve gives handle each exec that the gate asks about, in a goroutine of its own, until ctx ends or the gate does. What
-// handle leaves unanswered is allowed as Error when it returns, or panics: then panicked is called.
+// Serve gives handle each exec that the gate asks about until ctx ends or the gate does; some at once. What handle leaves
+// unanswered is allowed as Error when it returns, or panics: then panicked is called.
 func (s *Session) Serve(ctx context.Context, handle func(context.Context, *Request), panicked func()) error {
-	// A reader that handle keeps is not missed: whoever takes the last idle one's place begins another.
+	// One goroutine reads, and handles what it has read, for another one would have to be woken while a container waits.
+	// There is another reader where more wait, where handle may take long, and where the gate has rung.
+	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	defer group.Wait()
-	defer context.AfterFunc(ctx, func() { _ = unix.Shutdown(s.fd, unix.SHUT_RDWR) })()
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { s.shutdown(); s.bell.Close() })()
 	failed := make(chan error, 1)
-	var begin func()
-	begin = func() {
+	s.readAlso = func() {
+		if s.readers.Load() >= maxReaders || !s.idle.CompareAndSwap(0, 1) {
+			return
+		}
 		s.readers.Add(1)
-		s.idle.Add(1)
 		group.Go(func() {
 			defer s.readers.Add(-1)
-			if err := s.read(ctx, handle, panicked, begin); err != nil {
+			if err := s.read(ctx, handle, panicked); err != nil {
 				select {
 				case failed <- err:
 				default:
@@ -171,12 +193,19 @@ func (s *Session) Serve(ctx context.Context, handle func(context.Context, *Reque
 			}
 		})
 	}
-	begin()
+	s.readAlso()
+	group.Go(func() {
+		for count := make([]byte, 8); ; {
+			if _, err := s.bell.Read(count); err != nil {
+				return // closed
+			}
+			s.readAlso()
+		}
+	})
 	select {
 	case <-ctx.Done():
 		return nil
 	case err := <-failed:
-		_ = unix.Shutdown(s.fd, unix.SHUT_RDWR) // the other readers end too
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -184,16 +213,26 @@ func (s *Session) Serve(ctx context.Context, handle func(context.Context, *Reque
 	}
 }
 
+func (s *Session) shutdown() {
+	_ = s.conn.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) }) // fails only where it is closed
+}
+
 var errGateGone = errors.New("the gate is gone")
 
-// read reads messages and handles them, until there are readers enough without it.
-func (s *Session) read(ctx context.Context, handle func(context.Context, *Request), panicked, begin func()) error {
+// read reads messages and handles them, until another one reads.
+func (s *Session) read(ctx context.Context, handle func(context.Context, *Request), panicked func()) error {
 	var buffer [messageSize + 1]byte
+	var n int
+	var err error
+	receive := func(fd uintptr) bool {
+		n, err = read(int(fd), unsafe.Pointer(&buffer), uintptr(len(buffer)))
+		return !errors.Is(err, unix.EAGAIN)
+	}
 	for {
-		n, err := unix.Read(s.fd, buffer[:])
+		if waitErr := s.conn.Read(receive); waitErr != nil {
+			err = waitErr
+		}
 		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
 		case err != nil:
 			return fmt.Errorf("read from the gate: %w", err)
 		case n == 0:
@@ -210,12 +249,12 @@ func (s *Session) read(ctx context.Context, handle func(context.Context, *Reques
 		case kindMarked:
 			s.marked(&m)
 		case kindExec:
-			if s.idle.Add(-1) == 0 && s.readers.Load() < maxReaders {
-				begin()
+			s.idle.Store(0)
+			if m.Others >= crowd {
+				s.readAlso()
 			}
 			s.handle(ctx, &m, handle, panicked)
-			if s.idle.Add(1) > 4 { // threads that wait for a next crowd
-				s.idle.Add(-1)
+			if !s.idle.CompareAndSwap(0, 1) {
 				return nil
 			}
 		}
@@ -275,14 +314,17 @@ func (s *Session) Unmark(token uint32) { _ = s.send(&message{Kind: kindUnmark, T
 func (s *Session) Synced() { _ = s.send(&message{Kind: kindSynced}, nil) }
 
 // send waits where the gate has not read: it always does, or dies.
-func (s *Session) send(m *message, rights []byte) error {
-	for {
-		err := unix.Sendmsg(s.fd, m.bytes(), rights, nil, unix.MSG_NOSIGNAL)
-		if !errors.Is(err, unix.EINTR) {
-			return err
+func (s *Session) send(m *message, rights []byte) (err error) {
+	waitErr := s.conn.Write(func(fd uintptr) bool {
+		if rights == nil {
+			err = send(int(fd), m.bytes())
+		} else {
+			err = unix.Sendmsg(int(fd), m.bytes(), rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		}
-	}
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	return errors.Join(waitErr, err)
 }
 
 // Close closes what Join has opened. Serve must have returned.
-func (s *Session) Close() error { return errors.Join(s.close(), unix.Close(s.fd)) }
+func (s *Session) Close() error { return errors.Join(s.close(), s.file.Close()) }

@@ -135,8 +135,13 @@ func (g *Gate) start(restarts int) (*worker, error) {
 		closeAll(ends[:]...)
 		return nil, fmt.Errorf("make the worker's pipe: %w", err)
 	}
-	w := &worker{peer: &peer{fd: ends[0], life: life[0]}, code: make(chan int, 1)}
-	files := []uintptr{0, 1, 2, uintptr(ends[1]), uintptr(life[1]), g.page.Fd()}
+	bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		closeAll(ends[0], ends[1], life[0], life[1])
+		return nil, fmt.Errorf("make the worker's eventfd: %w", err)
+	}
+	w := &worker{peer: &peer{fd: ends[0], life: life[0], bell: bell}, code: make(chan int, 1)}
+	files := []uintptr{0, 1, 2, uintptr(ends[1]), uintptr(life[1]), uintptr(bell), g.page.Fd()}
 	present := ""
 	programs := g.programs.FDs()
 	inherited := programs[:]
@@ -162,7 +167,7 @@ func (g *Gate) start(restarts int) (*worker, error) {
 	err = <-started
 	closeAll(ends[1], life[1])
 	if err != nil {
-		closeAll(ends[0], life[0])
+		closeAll(ends[0], life[0], bell)
 		return nil, fmt.Errorf("start the worker: %w", err)
 	}
 	g.peers <- w.peer

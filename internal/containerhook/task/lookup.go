@@ -62,7 +62,8 @@ type Lookup struct {
 	bss                *ebpf.Map
 	answerAt           int64 // offset of the answer in bss
 
-	mu     sync.Mutex // guards the answer
+	mu     sync.Mutex // guards the call and its answer
+	call   run
 	nonce  uint64
 	answer bpf.LookupAnswer
 }
@@ -161,8 +162,7 @@ func (l *Lookup) ask(program *ebpf.Program, args ...uint64) (Task, error) {
 	l.nonce++
 	nonce := l.nonce<<32 | uint64(uint32(os.Getpid()))
 
-	// A raw tracepoint's test run takes twelve arguments at most; the nonce is the last.
-	if _, err := program.Run(&ebpf.RunOptions{Context: append(args, nonce)}); err != nil {
+	if err := l.call.program(program.FD(), append(args, nonce)...); err != nil {
 		return Task{}, fmt.Errorf("ask the kernel: %w", err)
 	}
 	memory, err := l.bss.Memory()

@@ -5,11 +5,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 
 	"github.com/containerhook/containerhook/bpf"
 )
@@ -24,6 +28,8 @@ type Tracer struct {
 	lostAt                        int64           // offset of events_lost in bss
 	reader                        *ringbuf.Reader // nil in the gate
 
+	call  lookUp             // of IsRuntimeChild
+	child *bpf.TraceFollowed // what it found
 }
 
 // OpenTracer loads and attaches the programs. Nothing is followed yet, and nothing read: a worker does that.
@@ -44,7 +50,8 @@ func OpenTracer(l *Lookup, kernel *btf.Spec) (*Tracer, error) {
 	}
 	defer collection.Close() // closes what is not detached below
 	t := &Tracer{followed: collection.DetachMap(bpf.TraceMapFollowed), memcgs: collection.DetachMap(bpf.TraceMapMemcgs),
-		events: collection.DetachMap(bpf.TraceMapEvents), bss: collection.DetachMap(lost.SectionName), lostAt: int64(lost.Offset)}
+		events: collection.DetachMap(bpf.TraceMapEvents), bss: collection.DetachMap(lost.SectionName), lostAt: int64(lost.Offset),
+		child: &bpf.TraceFollowed{}}
 	if err := t.attach(collection); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -119,10 +126,9 @@ func (t *Tracer) follow(task *Task, role bpf.TraceRole) error {
 }
 
 // IsRuntimeChild reports whether pid is a process that a followed runtime made: what it executes is the runtime's own
-// affair.
+// affair. For one goroutine.
 func (t *Tracer) IsRuntimeChild(pid uint32) bool {
-	var f bpf.TraceFollowed
-	return t.followed.Lookup(pid, &f) == nil && f.Role != bpf.TraceRoleRUNTIME
+	return t.call.element(t.followed.FD(), pid, unsafe.Pointer(t.child)) && t.child.Role != bpf.TraceRoleRUNTIME
 }
 
 // Lost is how many events the kernel had no room for, since the programs were loaded.
@@ -138,14 +144,28 @@ func (t *Tracer) Lost() uint64 {
 
 // Run gives handle what happens to the followed, in order, until ctx ends. The event is valid until handle returns.
 func (t *Tracer) Run(ctx context.Context, handle func(*bpf.TraceEvent)) error {
-	stop := context.AfterFunc(ctx, func() { t.reader.Close() })
-	defer stop()
+	ring, err := pollable(t.events.FD())
+	if err != nil {
+		return fmt.Errorf("wait for the ring buffer: %w", err)
+	}
+	defer ring.Close()
+	defer context.AfterFunc(ctx, func() { ring.Close() })()
+	conn, err := ring.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("wait for the ring buffer: %w", err)
+	}
+
+	// Go's poller waits, for the library's own keeps a thread, and has Go's monitor thread look after that all the time.
+	t.reader.SetDeadline(time.Unix(1, 0))
 	var record ringbuf.Record
+	next := func(uintptr) bool {
+		err = t.reader.ReadInto(&record)
+		return !errors.Is(err, os.ErrDeadlineExceeded) // there is none
+	}
 	for {
-		if err := t.reader.ReadInto(&record); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		if waitErr := conn.Read(next); ctx.Err() != nil {
+			return nil
+		} else if err = errors.Join(waitErr, err); err != nil {
 			return fmt.Errorf("read the ring buffer: %w", err)
 		}
 		var e bpf.TraceEvent
@@ -155,4 +175,16 @@ func (t *Tracer) Run(ctx context.Context, handle func(*bpf.TraceEvent)) error {
 		copy(bytesOf(&e), record.RawSample)
 		handle(&e)
 	}
+}
+
+// pollable is fd once more, for Go's poller.
+func pollable(fd int) (*os.File, error) {
+	other, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate a descriptor: %w", err)
+	}
+	if err := unix.SetNonblock(other, true); err != nil {
+		return nil, errors.Join(fmt.Errorf("set a descriptor to not block: %w", err), unix.Close(other))
+	}
+	return os.NewFile(uintptr(other), "ring buffer"), nil
 }
