@@ -15,6 +15,7 @@ import (
 // capabilities are those that the agent has, by their bits: linux/capability.h.
 const capabilities = 1<<19 | // SYS_PTRACE
 	1<<21 | // SYS_ADMIN
+	1<<23 | // SYS_NICE
 	1<<38 | // PERFMON
 	1<<39 // BPF
 
@@ -30,7 +31,7 @@ func TestTheAgentsPodAsksForNoMoreThanItIsSaidTo(t *testing.T) {
 	main := agent.Spec.Containers[0]
 	want := &corev1.SecurityContext{
 		Privileged: new(bool), AllowPrivilegeEscalation: new(bool), ReadOnlyRootFilesystem: new(true),
-		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"SYS_ADMIN", "BPF", "PERFMON", "SYS_PTRACE"}},
+		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"SYS_ADMIN", "BPF", "PERFMON", "SYS_PTRACE", "SYS_NICE"}},
 	}
 	if diff := cmp.Diff(want, main.SecurityContext); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -230,8 +230,16 @@ func linger(ctx context.Context, conn net.Conn, idle bool) {
 	}
 }
 
-// TestABusyNodeEndsNoWorker: the agent has what the chart requests for it, and others use all that there is.
+// TestABusyNodeEndsNoWorker: the agent has what the chart requests for it, and others use all that there is. Where the
+// node grants its gate realtime nobody is held for longer than the deadline; where it refuses, for as long as the gate
+// waits for its turn.
 func TestABusyNodeEndsNoWorker(t *testing.T) {
+	for _, realtime := range []bool{true, false} {
+		t.Run(map[bool]string{true: "realtime", false: "no realtime"}[realtime], func(t *testing.T) { busyNode(t, realtime) })
+	}
+}
+
+func busyNode(t *testing.T, realtime bool) {
 	const hogs = 8
 	lasts := time.Duration(machine.Volume(15, 300)) * time.Second
 	n := newNode(t)
@@ -240,6 +248,22 @@ func TestABusyNodeEndsNoWorker(t *testing.T) {
 	pod, others := newCPUGroup(t, node, "pod", requested(t)), newCPUGroup(t, node, "others", 1024)
 	a := n.startAgent()
 	gate, worker := a.gate(), a.worker()
+	if got := policies(t, gate); !slices.Equal(got, []string{"SCHED_RR"}) {
+		t.Fatalf("the gate's threads have the policies %v", got)
+	}
+	if got := policies(t, worker); !slices.Equal(got, []string{"SCHED_OTHER"}) {
+		t.Errorf("the worker's threads have the policies %v", got)
+	}
+	allowed := gateLives
+	if realtime {
+		node.grantRealtime(t)
+		pod.grantRealtime(t)
+	} else {
+		allowed = gateStopped
+		if out, err := exec.Command("chrt", "--all-tasks", "--other", "--pid", "0", strconv.Itoa(gate)).CombinedOutput(); err != nil {
+			t.Fatalf("take realtime away: %v: %s", err, out)
+		}
+	}
 	pod.add(t, a.cmd.Process.Pid, gate, worker)
 	for range hogs {
 		hog := exec.Command("sh", "-c", "while :; do :; done")
@@ -251,8 +275,12 @@ func TestABusyNodeEndsNoWorker(t *testing.T) {
 	}
 
 	held, free := n.execTimes(func() { <-time.After(lasts) })
-	n.row(fmt.Sprintf("%d processes that use all of the CPU", hogs), held, gateStopped, free)
-	if allowed := gateStopped + min(3*free, machineAtMost); held[0] > allowed {
+	what := fmt.Sprintf("%d processes that use all of the CPU", hogs)
+	if !realtime {
+		what += ", no realtime granted"
+	}
+	n.row(what, held, allowed, free)
+	if allowed += min(3*free, machineAtMost); held[0] > allowed {
 		t.Errorf("held for %v, more than %v", held[0], allowed)
 	}
 	a.eventually("ready", func() error { return a.probe("/readyz") })
@@ -262,6 +290,23 @@ func TestABusyNodeEndsNoWorker(t *testing.T) {
 	t.Logf("%v execs were allowed at the deadline, %v at once; %v heartbeats took more than half a second, of %v", a.metric(lateExecs),
 		a.metric(unseenExecs), a.slowHeartbeats(), a.metric("containerhook_heartbeat_seconds_count"))
 	a.checkSeesAgain(n)
+}
+
+// policies are the scheduling policies of a process's threads, each once.
+func policies(t *testing.T, pid int) []string {
+	t.Helper()
+	out, err := exec.Command("chrt", "--all-tasks", "--pid", strconv.Itoa(pid)).CombinedOutput()
+	if err != nil {
+		t.Fatalf("chrt: %v: %s", err, out)
+	}
+	var all []string
+	for line := range strings.Lines(string(out)) {
+		if _, policy, found := strings.Cut(line, "current scheduling policy: "); found {
+			all = append(all, strings.TrimSpace(policy))
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // requested are the shares that a container gets for the CPU request of the chart's agent.
@@ -323,6 +368,18 @@ func newCPUGroup(t *testing.T, parent cpuGroup, name string, shares int) cpuGrou
 		}
 	}
 	return cpuGroup(dir)
+}
+
+// grantRealtime gives the group some time of realtime threads, where groups need it for that (CONFIG_RT_GROUP_SCHED, v1).
+func (g cpuGroup) grantRealtime(t *testing.T) {
+	t.Helper()
+	file := filepath.Join(string(g), "cpu.rt_runtime_us")
+	if !exists(file) {
+		return
+	}
+	if err := os.WriteFile(file, []byte("100000"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (g cpuGroup) add(t *testing.T, pids ...int) {

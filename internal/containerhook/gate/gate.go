@@ -168,6 +168,9 @@ func (g *Gate) Run(ctx context.Context) error {
 		}
 	}()
 	lockMemory(ctx)
+	if err := runRealtime(); err != nil {
+		logr.FromContextOrDiscard(ctx).Info("Not running as realtime: where the node has more work than CPUs, execs of runtimes wait for it", "why", err.Error())
+	}
 
 	// The loop outlives the worker: what that holds until its end is answered.
 	loopContext, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -59,6 +59,9 @@ func Join(hostProc string) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join the gate: %w", err)
 	}
+	if err := runNormally(); err != nil {
+		return nil, fmt.Errorf("join the gate: %w", err)
+	}
 	s := &Session{Restarts: restarts, marks: map[uint32]chan unix.Errno{}}
 	next := 6 // after the standard three, the socket, the pipe and the eventfd
 	if _, err := pollerFDs(); err != nil {
