@@ -100,7 +100,7 @@ const (
 	ReasonFileSystemHangs = "FileSystemHangs"
 	// ReasonHeld means Hooked: runtimes are held at their execs.
 	ReasonHeld = "Held"
-	// ReasonNoRuntime means Hooked, but no runtime was found yet.
+	// ReasonNoRuntime means not Hooked: no runtime was found. Containers are found by listing.
 	ReasonNoRuntime = "NoRuntime"
 	// ReasonDegraded means not Hooked; the message says why.
 	ReasonDegraded = "Degraded"

@@ -45,8 +45,12 @@ func agentStatus(o *WriterOptions, c desired.Counts, suspended bool, before []me
 	switch {
 	case h.Degraded != nil:
 		hooked.Status, hooked.Reason, hooked.Message = metav1.ConditionFalse, v1alpha1.ReasonDegraded, object.Clean(h.Degraded.Error(), object.MaxText)
+	case len(h.Unheld) > 0:
+		hooked.Status, hooked.Reason = metav1.ConditionFalse, v1alpha1.ReasonDegraded
+		hooked.Message = object.Clean("not held: "+strings.Join(h.Unheld, "; "), object.MaxText)
 	case len(h.Runtimes) == 0:
-		hooked.Reason, hooked.Message = v1alpha1.ReasonNoRuntime, "no runtime was found in the usual places, nor by --runtime-path"
+		hooked.Status, hooked.Reason = metav1.ConditionFalse, v1alpha1.ReasonNoRuntime
+		hooked.Message = "no runtime was found in the usual places, nor by --runtime-path"
 	}
 	status.Conditions = append([]metav1.Condition(nil), before...)
 	for _, condition := range []metav1.Condition{ready, hooked} {
@@ -79,5 +83,6 @@ func isNews(last, next *v1alpha1.NodeContainerAgentStatus) bool {
 	return last.HeartbeatTime == nil || next.HeartbeatTime.Sub(last.HeartbeatTime.Time) >= beatEvery ||
 		!equality.Semantic.DeepEqual(last.Conditions, next.Conditions) ||
 		!equality.Semantic.DeepEqual(last.Runtimes, next.Runtimes) ||
+		(ptr.Deref(last.Dropped, 0) > 0) != (ptr.Deref(next.Dropped, 0) > 0) ||
 		(ptr.Deref(last.Suppressed, 0) > 0) != (ptr.Deref(next.Suppressed, 0) > 0)
 }

@@ -277,9 +277,15 @@ func (h *Hook) Status() hook.Status {
 	defer h.mu.Unlock()
 	s.Listed, s.Unread = h.listed, h.unread
 	if h.hooked && h.runtimes != nil {
-		s.Runtimes = h.runtimes.paths()
+		s.Runtimes, s.Unheld = h.runtimes.paths(), h.runtimes.unheld()
 	}
 	return s
+}
+
+// isBlind reports whether some runtime, or all, are not held: then listings are all that finds their containers.
+func (h *Hook) isBlind() bool {
+	s := h.Status()
+	return s.Degraded != nil || len(s.Runtimes) == 0 || len(s.Unheld) > 0
 }
 
 // Healthy is an error where the gate has not answered lately, which it proves twice a second by an event of its own. A

@@ -21,15 +21,12 @@ const (
 
 var errNotTheirs = errors.New("a user's state names a process that is not that user's, or rootless ones are not asked for")
 
-// keepListed lists the node at once, every ListEvery, and soon after a reason to; and sweeps the dead in between. first says
+// keepListed lists the node at once, every ListEvery, soon after a reason to, and where not all runtimes are held every
+// sweepEvery; and sweeps the dead in between. first says
 // that nobody has listed it before: what is found was not missed then.
 func (h *Hook) keepListed(ctx context.Context, first bool) error {
 	h.list(ctx, first)
-	every := h.o.ListEvery
-	if h.Degraded() != nil {
-		every = min(every, sweepEvery)
-	}
-	list, sweep := time.NewTicker(every), time.NewTicker(sweepEvery)
+	list, sweep := time.NewTicker(h.o.ListEvery), time.NewTicker(sweepEvery)
 	defer list.Stop()
 	defer sweep.Stop()
 	again := true // what was being made in a gap, or as we began, may get into its runtime's state after the listing
@@ -55,7 +52,7 @@ func (h *Hook) keepListed(ctx context.Context, first bool) error {
 				lost = h.programs.Tracer.Lost()
 				h.wantListing("events_lost")
 			}
-			if again {
+			if again || h.isBlind() {
 				h.list(ctx, false)
 				again = false
 			}

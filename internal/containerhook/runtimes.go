@@ -3,6 +3,7 @@ package containerhook
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,8 +70,9 @@ type runtimes struct {
 	tokens   uint32
 	synced   bool // the gate has dropped the marks of workers before this one
 
-	mu     sync.RWMutex
-	marked map[inode]executable // guarded by mu
+	mu      sync.RWMutex
+	marked  map[inode]executable // guarded by mu
+	refused map[string]error     // why a runtime is not marked, by its path; guarded by mu
 }
 
 // marker is the gate, which has the marks.
@@ -162,12 +165,12 @@ func (r *runtimes) discover() {
 
 // scan makes the marks equal to what is there, and says whether anything changed.
 func (r *runtimes) scan(ctx context.Context) bool {
-	found := map[inode]candidate{}
+	found, refused := map[inode]candidate{}, map[string]error{}
 	r.watch.begin()
 	var names []string
 	for _, e := range slices.Concat(r.wanted, r.used) {
 		if strings.Contains(e, "/") {
-			r.open(found, path.Clean("/"+e))
+			r.open(found, refused, path.Clean("/"+e))
 		} else {
 			names = append(names, e)
 		}
@@ -177,21 +180,42 @@ func (r *runtimes) scan(ctx context.Context) bool {
 		dirs, _ := within(r.reads, pattern, func() ([]string, error) { return r.host.glob(pattern) }, nil) // what cannot be read has no runtimes
 		for _, dir := range dirs {
 			for _, name := range names {
-				r.open(found, path.Join(dir, name))
+				r.open(found, refused, path.Join(dir, name))
 			}
 		}
 	}
-	return r.remark(ctx, found)
+	changed := r.remark(ctx, found, refused)
+	r.report(ctx, refused)
+	return changed
 }
 
-// open adds the file at hostPath to found, and has the way to it watched.
-func (r *runtimes) open(found map[inode]candidate, hostPath string) {
+// report logs what is news about runtimes that are not marked, and keeps it for the status.
+func (r *runtimes) report(ctx context.Context, refused map[string]error) {
+	r.mu.Lock()
+	before, none := r.refused, len(r.marked) == 0
+	r.refused = refused
+	r.mu.Unlock()
+
+	log := logr.FromContextOrDiscard(ctx)
+	for name, err := range refused {
+		if old := before[name]; old == nil || old.Error() != err.Error() {
+			log.Error(err, "Not holding a runtime: its containers are found by listing", "path", name)
+		}
+	}
+	if none && before == nil {
+		log.Info("No runtime found: containers are found by listing")
+	}
+}
+
+// open adds the file at hostPath to found, or why it cannot be marked to refused, and has the way to it watched.
+func (r *runtimes) open(found map[inode]candidate, refused map[string]error, hostPath string) {
 	r.watch.add(hostPath)
 	f, err := within(r.reads, hostPath, func() (*os.File, error) { return r.host.openAnswering(hostPath) }, closeFile)
-	if errors.Is(err, errUnanswering) {
+	if errors.Is(err, errUnanswering) || errors.Is(err, errHangs) || errors.Is(err, errManyHanging) {
 		r.metrics.unread("mark")
+		refused[hostPath] = err
 	}
-	if err != nil {
+	if err != nil { // mostly there is no such file
 		return
 	}
 	var st unix.Stat_t
@@ -210,7 +234,7 @@ func closeFile(f *os.File) { f.Close() }
 
 // remark marks what is new in found, unmarks what is not in it, and closes the files. The gate answers without a lock of
 // ours: who inspects a held exec is not kept by it.
-func (r *runtimes) remark(ctx context.Context, found map[inode]candidate) (changed bool) {
+func (r *runtimes) remark(ctx context.Context, found map[inode]candidate, refused map[string]error) (changed bool) {
 	r.mu.RLock()
 	next := maps.Clone(r.marked)
 	r.mu.RUnlock()
@@ -229,6 +253,7 @@ func (r *runtimes) remark(ctx context.Context, found map[inode]candidate) (chang
 		b.file.Close()
 		if err != nil {
 			r.metrics.unread("mark")
+			refused[b.path] = fmt.Errorf("mark it: %w", err)
 			continue
 		}
 		next[id], changed = b.executable, true
@@ -272,6 +297,18 @@ func (r *runtimes) pathOf(name string) (found string) {
 		}
 	}
 	return found
+}
+
+// unheld says why runtimes that were found are not marked, sorted.
+func (r *runtimes) unheld() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var all []string
+	for name, err := range r.refused {
+		all = append(all, fmt.Sprintf("%s: %v", name, err))
+	}
+	slices.Sort(all)
+	return all
 }
 
 // paths are those of the marked runtimes, sorted.

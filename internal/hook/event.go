@@ -107,6 +107,7 @@ type Status struct {
 	Degraded error     // why runtimes are not held and containers are found by listing alone; nil where they are held
 	NotReady error     // why the node's containers are not known yet; nil where they are
 	Runtimes []string  // paths of the binaries that are held, sorted
+	Unheld   []string  // runtimes that were found and are not held, each with the reason, sorted
 	Listed   time.Time // when the runtimes' state was listed last; zero before
 	Unread   int       // states that this listing could not read: what is not in it may be there
 	Hanging  []string  // paths whose file system does not answer, sorted: what is there is not known

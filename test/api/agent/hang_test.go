@@ -64,23 +64,43 @@ func TestTheConditionNamesThePathThatHangs(t *testing.T) {
 	}
 }
 
-// eventuallyReady waits until the node's agent says so of its condition Ready. An empty reason is any.
+// TestHookedIsFalseUntilThereIsARuntime: containers are listed meanwhile, and the condition says so.
+func TestHookedIsFalseUntilThereIsARuntime(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, plane)
+	installed := n.runc
+	n.runc = n.otherRuntime()
+	n.startAgent()
+	n.eventually(v1alpha1.ConditionHooked, metav1.ConditionFalse, v1alpha1.ReasonNoRuntime)
+
+	if err := machine.Copy(installed, n.runc); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually(v1alpha1.ConditionHooked, metav1.ConditionTrue, v1alpha1.ReasonHeld)
+}
+
 func (n *node) eventuallyReady(status metav1.ConditionStatus, reason string) (ready *metav1.Condition) {
+	n.t.Helper()
+	return n.eventually(v1alpha1.ConditionReady, status, reason)
+}
+
+// eventually waits until the node's agent says so of a condition. An empty reason is any.
+func (n *node) eventually(condition string, status metav1.ConditionStatus, reason string) (found *metav1.Condition) {
 	n.t.Helper()
 	c, err := administrator(n.plane)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	eventually(n.t, time.Minute, fmt.Sprintf("Ready is %s %s", status, reason), func() error {
+	eventually(n.t, time.Minute, fmt.Sprintf("%s is %s %s", condition, status, reason), func() error {
 		object, err := n.agentObject(c)
 		if err != nil {
 			return err
 		}
-		ready = meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionReady)
-		if ready == nil || ready.Status != status || reason != "" && ready.Reason != reason {
-			return fmt.Errorf("it is %+v", ready)
+		found = meta.FindStatusCondition(object.Status.Conditions, condition)
+		if found == nil || found.Status != status || reason != "" && found.Reason != reason {
+			return fmt.Errorf("it is %+v", found)
 		}
 		return nil
 	})
-	return ready
+	return found
 }
