@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
+
+	"github.com/containerhook/containerhook/internal/desired"
 )
 
 // version is set by the linker.
@@ -39,6 +41,7 @@ type options struct {
 	listEvery    time.Duration
 	rootless     bool
 	sandboxes    bool
+	maxObjects   int
 	annotations  []string
 	metricsAddr  string
 	healthAddr   string
@@ -70,6 +73,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.DurationVar(&o.listEvery, "list-interval", 10*time.Minute, "time between two listings of the runtimes' state")
 	f.BoolVar(&o.rootless, "rootless", false, "tell of containers too whose runtime does not run as root")
 	f.BoolVar(&o.sandboxes, "sandboxes", false, "tell of pod sandboxes too")
+	f.IntVar(&o.maxObjects, "max-containers", desired.DefaultMaxObjects, "most containers of this node to report; what is left out is counted")
 	f.StringSliceVar(&o.annotations, "annotation", nil, "annotations of containers to tell, by key; none by default")
 	f.StringVar(&o.metricsAddr, "metrics-bind-address", "127.0.0.1:8080", "where /metrics is served; 0 turns it off")
 	f.StringVar(&o.healthAddr, "health-bind-address", "127.0.0.1:8081", "where /healthz and /readyz are served; 0 turns it off")
@@ -124,6 +128,8 @@ func (o *options) validate() error {
 		return usageError{fmt.Errorf("--deadline %v is not between 0 and 2s", o.deadline)}
 	case o.listEvery < time.Second:
 		return usageError{fmt.Errorf("--list-interval %v is under 1s", o.listEvery)}
+	case o.maxObjects < 1:
+		return usageError{fmt.Errorf("--max-containers %d is not positive", o.maxObjects)}
 	case o.verbosity < 0:
 		return usageError{fmt.Errorf("--verbosity %d is negative", o.verbosity)}
 	}

@@ -66,6 +66,7 @@ var flags = map[string]struct {
 	"deadline":             {"200ms", "1s", func(o *options) any { return o.deadline }, time.Second},
 	"list-interval":        {"10m0s", "1s", func(o *options) any { return o.listEvery }, time.Second},
 	"rootless":             {"false", "true", func(o *options) any { return o.rootless }, true},
+	"max-containers":       {"2000", "7", func(o *options) any { return o.maxObjects }, 7},
 	"sandboxes":            {"false", "true", func(o *options) any { return o.sandboxes }, true},
 	"annotation":           {"[]", "a/b,c", func(o *options) any { return o.annotations }, []string{"a/b", "c"}},
 	"metrics-bind-address": {"127.0.0.1:8080", "0", func(o *options) any { return o.metricsAddr }, "0"},
@@ -233,11 +234,12 @@ func TestTheValuesOfTheChartAreTheDefaults(t *testing.T) {
 
 	f := newFlags(&options{})
 	for name, value := range map[string]string{
-		"deadline":      "deadline",
-		"list-interval": "listInterval",
-		"verbosity":     "verbosity",
-		"rootless":      "rootless",
-		"sandboxes":     "sandboxes",
+		"deadline":       "deadline",
+		"list-interval":  "listInterval",
+		"verbosity":      "verbosity",
+		"rootless":       "rootless",
+		"max-containers": "maxContainers",
+		"sandboxes":      "sandboxes",
 	} {
 		flag := f.Lookup(name)
 		standard := flag.Value.String()

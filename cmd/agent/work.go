@@ -47,8 +47,11 @@ func work(ctx context.Context, o *options) (err error) {
 	if err != nil {
 		return usageError{err}
 	}
-	set := desired.NewSet(desired.Options{Sandboxes: o.sandboxes, Options: object.Options{NodeName: o.nodeName, BootID: bootID,
+	set := desired.NewSet(desired.Options{Sandboxes: o.sandboxes, MaxObjects: o.maxObjects, Options: object.Options{NodeName: o.nodeName, BootID: bootID,
 		Annotations: o.annotations, HostNamespaces: h.HostNamespaces}})
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "containerhook_left_out_containers",
+		Help: "Living containers that are not reported, because there are more than --max-containers."},
+		func() float64 { return float64(set.Counts().LeftOut) }))
 	var out *output
 	if o.standalone {
 		out, err = toStdout(o)

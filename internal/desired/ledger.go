@@ -81,13 +81,14 @@ type Counts struct {
 	Missing int // containers of which the API has no object
 	Failed  int // creates that failed so far
 	Dropped int // containers left out or forgotten so far, because the Set was full, that the API does not have as they were
+	LeftOut int // containers that are left out now
 }
 
 // Counts returns them as they are now. Hidden sandboxes do not count.
 func (s *Set) Counts() Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := Counts{Failed: s.failed, Dropped: s.dropped}
+	c := Counts{Failed: s.failed, Dropped: s.dropped, LeftOut: len(s.left)}
 	for _, m := range s.members {
 		if m.Hidden {
 			continue

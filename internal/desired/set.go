@@ -16,11 +16,15 @@ type Options struct {
 	object.Options
 
 	Sandboxes  bool // tell of pod sandboxes too; default false
-	MaxObjects int  // how many containers to keep; default 500
+	MaxObjects int  // how many containers to keep; default 2,000
 }
 
-// DefaultMaxObjects is how many containers a Set keeps by default: a node has at most a few hundred.
-const DefaultMaxObjects = 500
+const (
+	// DefaultMaxObjects is how many containers a Set keeps by default, 4 KB each: most nodes run a few hundred.
+	DefaultMaxObjects = 2000
+	// maxEnded is how many it keeps before those go that have ended and that the API has: they serve nobody here.
+	maxEnded = 500
+)
 
 // Set is the containers of this node as they should be known. It is a function of the events applied to it, whatever
 // was repeated or came late. Safe for concurrent use; the objects that it returns are never changed afterwards, neither
@@ -31,6 +35,7 @@ type Set struct {
 	mu      sync.Mutex
 	members map[hook.Key]*member
 	names   map[string]hook.Key // of the members that are not hidden
+	left    map[hook.Key]bool   // those that were left out and have not ended: none is taken in later, without its facts
 	dropped int
 	failed  int
 	changes int // grows with each change of what a checkpoint holds
@@ -53,7 +58,7 @@ type member struct {
 // NewSet returns an empty Set.
 func NewSet(o Options) *Set {
 	o.MaxObjects = cmp.Or(o.MaxObjects, DefaultMaxObjects)
-	return &Set{options: o, members: map[hook.Key]*member{}, names: map[string]hook.Key{}}
+	return &Set{options: o, members: map[hook.Key]*member{}, names: map[string]hook.Key{}, left: map[hook.Key]bool{}}
 }
 
 // Apply takes an event in. It returns the container's object as it now is, and whether the event changed it: nil and
@@ -66,9 +71,17 @@ func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
 	switch {
 	case known && object.IsLate(e.State, m.Object.Status.State):
 		return m.told(), false
+	case s.left[key]:
+		if e.State == hook.Stopped {
+			delete(s.left, key)
+		}
+		return nil, false
 	case !known:
 		m = s.newMember(&e)
 		if !s.makeRoom(m.Hidden) {
+			if e.State != hook.Stopped {
+				s.left[key] = true
+			}
 			return nil, false
 		}
 	}
@@ -122,6 +135,10 @@ func (s *Set) newMember(e *hook.Event) *member {
 // settled before one that is not, and of those the first. Those that are alive stay: a newcomer is refused. Hidden ones
 // are counted apart.
 func (s *Set) makeRoom(hidden bool) bool {
+	few := min(maxEnded, s.options.MaxObjects)
+	if len(s.members) < few {
+		return true
+	}
 	count := 0
 	var leaves *member
 	for _, m := range s.members {
@@ -133,14 +150,15 @@ func (s *Set) makeRoom(hidden bool) bool {
 			leaves = m
 		}
 	}
-	if count < s.options.MaxObjects {
+	settled := leaves != nil && leaves.Settled
+	switch {
+	case count < few, count < s.options.MaxObjects && !settled:
 		return true
-	}
-	if leaves == nil || !leaves.Settled {
+	case leaves == nil:
 		s.dropped++
-	}
-	if leaves == nil {
 		return false
+	case !settled:
+		s.dropped++
 	}
 	delete(s.members, leaves.Container.Key())
 	delete(s.names, leaves.Object.Name)

@@ -167,6 +167,42 @@ func TestSetIsBoundedByDefault(t *testing.T) {
 	}
 }
 
+// TestWhatHasEndedAndIsInTheAPIGoesBeforeTheSetIsFull: it takes memory, and serves nobody.
+func TestWhatHasEndedAndIsInTheAPIGoesBeforeTheSetIsFull(t *testing.T) {
+	set := NewSet(testOptions())
+	for i := range maxEnded + 100 {
+		object, _ := set.Apply(hooktest.Event(t, fmt.Sprintf("c%d Stopped reason=Completed exit=0 finish=%[1]d", i)))
+		set.Begin(object.Name)
+		set.Settled(object)
+	}
+	if got := len(set.members); got != maxEnded || set.Counts().Dropped != 0 {
+		t.Errorf("%d containers are kept and %d dropped", got, set.Counts().Dropped)
+	}
+}
+
+// TestALivingContainerThatIsLeftOutStaysOut: its facts came with its first event, and a later one has none.
+func TestALivingContainerThatIsLeftOutStaysOut(t *testing.T) {
+	o := testOptions()
+	o.MaxObjects = 1
+	set := NewSet(o)
+	set.Apply(hooktest.Event(t, "a Running pid=7 start=1"))
+	set.Apply(hooktest.Event(t, "b Running pid=8 start=1"))
+	if c := set.Counts(); c.Live != 1 || c.LeftOut != 1 || c.Dropped != 1 {
+		t.Errorf("with one too many: %+v", c)
+	}
+	set.Apply(hooktest.Event(t, "a Stopped pid=7 exit=0 finish=2"))
+	if object, changed := set.Apply(hooktest.Event(t, "b Running pid=8 start=1 listed")); object != nil || changed {
+		t.Error("it was taken in later, without its facts")
+	}
+	set.Apply(hooktest.Event(t, "b Stopped pid=8 exit=0 finish=3"))
+	if c := set.Counts(); c.LeftOut != 0 || c.Dropped != 1 {
+		t.Errorf("once it has ended: %+v", c)
+	}
+	if object, _ := set.Apply(hooktest.Event(t, "c Running pid=9 start=4")); object == nil {
+		t.Error("another one was not taken in")
+	}
+}
+
 func TestTimesAreStoredAsTheAPIStoresThem(t *testing.T) {
 	set := NewSet(testOptions())
 	e := hooktest.Created("runc-spec", hooktest.Config(t, "runc-spec"))

@@ -13,7 +13,7 @@ import (
 // setByValues are the arguments that the chart makes of values and config/ leaves out: there the program's own default
 // holds, which TestTheValuesOfTheChartAreTheDefaults of each program compares. All other arguments are the same.
 var setByValues = map[string][]string{
-	"DaemonSet containerhook-agent": {"--deadline=200ms", "--list-interval=10m", "--verbosity=0"},
+	"DaemonSet containerhook-agent": {"--deadline=200ms", "--list-interval=10m", "--max-containers=2000", "--verbosity=0"},
 	"Deployment containerhook-controller": {"--stopped-ttl=5m", "--unmatched-stopped-ttl=1h", "--keep-stopped-per-name=10",
 		"--max-objects=100000", "--node-gone-after=90s", "--agent-lost-after=5m", "--mass-outage-percent=30", "--verbosity=0"},
 }
