@@ -54,11 +54,14 @@ func run() error {
 	if err != nil || o.printed {
 		return err
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if o.probe {
+		return probeNode(ctx, o)
+	}
 	if os.Geteuid() != 0 {
 		return errNotPermitted
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	ctx = logr.NewContext(ctx, newLogger(o.verbosity))
 	if gate.IsWorker() {
 		return work(ctx, o)

@@ -27,6 +27,7 @@ func (e usageError) Unwrap() error { return e.error }
 // options are the flags.
 type options struct {
 	standalone   bool
+	probe        bool
 	output       string
 	kubeconfig   string
 	stateDir     string
@@ -57,7 +58,8 @@ func newFlags(o *options) *pflag.FlagSet {
 	f := pflag.NewFlagSet("agent", pflag.ContinueOnError)
 	f.SortFlags = false
 	f.BoolVar(&o.standalone, "standalone", false, "print the node's containers as they come and go; needs no cluster")
-	f.StringVarP(&o.output, "output", "o", "table", "standalone: table, wide, yaml or json; one entry per change")
+	f.BoolVar(&o.probe, "probe", false, "print whether this node, and the API server, have what the agent needs; holds nothing")
+	f.StringVarP(&o.output, "output", "o", "table", "standalone: table, wide, yaml or json; one entry per change. With --probe: table or json")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the API server; by default as a pod does")
 	f.StringVar(&o.stateDir, "state-dir", "/run/containerhook", "directory of the checkpoint, for the next agent on this node")
 	f.Float32Var(&o.qps, "kube-api-qps", 50, "most writes to the API per second")
@@ -81,7 +83,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.BoolVar(&o.showVersion, "version", false, "print the version")
 	f.Usage = func() {
 		fmt.Fprintf(os.Stdout, "Tells of every container on this node: from before its first instruction to its exit code.\n\n"+
-			"Usage:\n  agent [flags]               writes NodeContainers to the cluster\n  agent --standalone [flags]  prints them\n\nFlags:\n%s\n"+
+			"Usage:\n  agent [flags]               writes NodeContainers to the cluster\n  agent --standalone [flags]  prints them\n  agent --probe [flags]       says whether it could\n\nFlags:\n%s\n"+
 			"Exit codes: 0 stopped by a signal, 1 it failed, 2 wrong flags, 3 not root.\n", f.FlagUsages())
 	}
 	return f

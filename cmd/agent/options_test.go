@@ -53,6 +53,7 @@ var flags = map[string]struct {
 	want            any
 }{
 	"standalone":           {"false", "true", func(o *options) any { return o.standalone }, true},
+	"probe":                {"false", "true", func(o *options) any { return o.probe }, true},
 	"output":               {"table", "wide", func(o *options) any { return o.output }, "wide"},
 	"kubeconfig":           {"", "/etc/k", func(o *options) any { return o.kubeconfig }, "/etc/k"},
 	"state-dir":            {"/run/containerhook", "/run/x", func(o *options) any { return o.stateDir }, "/run/x"},
