@@ -87,9 +87,12 @@ const (
 	ConditionReady = "Ready"
 	// ConditionHooked is True while runtimes are held; where it is False containers are found by listing alone.
 	ConditionHooked = "Hooked"
+	// ConditionComplete is the controller's: False where a container runs by the status of its pod, and has had no
+	// NodeContainer for half a minute. The message names the first of them.
+	ConditionComplete = "Complete"
 )
 
-// Reasons of ConditionReady and ConditionHooked.
+// Reasons of ConditionReady, ConditionHooked and ConditionComplete.
 const (
 	// ReasonListed means Ready: the node's containers were listed.
 	ReasonListed = "Listed"
@@ -104,4 +107,8 @@ const (
 	ReasonNoRuntime = "NoRuntime"
 	// ReasonDegraded means not Hooked; the message says why.
 	ReasonDegraded = "Degraded"
+	// ReasonAllReported means Complete.
+	ReasonAllReported = "AllReported"
+	// ReasonNotReported means not Complete; the message says of which containers there is no NodeContainer.
+	ReasonNotReported = "NotReported"
 )

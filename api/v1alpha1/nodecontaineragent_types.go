@@ -15,6 +15,7 @@ import (
 // +kubebuilder:printcolumn:name="Missed",type=integer,JSONPath=`.status.missed`
 // +kubebuilder:printcolumn:name="Late",type=integer,JSONPath=`.status.lateAnswers`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Complete",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Complete")].status`
 // +kubebuilder:printcolumn:name="Version",type=string,priority=1,JSONPath=`.status.version`
 // +kubebuilder:printcolumn:name="Why",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Hooked")].message`
 type NodeContainerAgent struct {
@@ -59,7 +60,7 @@ type NodeContainerAgentSpec struct {
 // NodeContainerAgentStatus is how an agent does. The counters begin with the agent's process.
 // +kubebuilder:validation:MinProperties=1
 type NodeContainerAgentStatus struct {
-	// conditions are Ready and Hooked.
+	// conditions are Ready and Hooked, which the agent writes, and Complete, which the controller does.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=map

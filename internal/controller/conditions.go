@@ -19,6 +19,7 @@ import (
 const (
 	ownerOfMatch    = client.FieldOwner("containerhook-controller")
 	ownerOfObserved = client.FieldOwner("containerhook-controller-observed")
+	ownerOfComplete = client.FieldOwner("containerhook-controller-complete")
 )
 
 // condition returns f as a condition of the type, and whether it is another one than among before. It keeps its time

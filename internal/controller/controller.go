@@ -30,6 +30,7 @@ type Options struct {
 	MaxObjects          int           // from how many NodeContainers on agents make no new ones
 	NodeGoneAfter       time.Duration // how long a Node must be absent, and its agent silent, to be gone
 	AgentLostAfter      time.Duration // how long an agent must be silent to be lost
+	ReportGrace         time.Duration // how long a container may be in its pod's status without a NodeContainer
 	MassOutagePercent   int           // of how many lost agents on nothing is said of their containers
 }
 
@@ -42,6 +43,7 @@ func DefaultOptions() Options {
 		MaxObjects:          100_000,
 		NodeGoneAfter:       90 * time.Second, // longer than the minute between two heartbeats
 		AgentLostAfter:      5 * time.Minute,
+		ReportGrace:         30 * time.Second, // agents write within a second, and later where the API server is busy
 		MassOutagePercent:   30,
 	}
 }
@@ -90,7 +92,8 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 		WithOptions(controller.Options{MaxConcurrentReconciles: 1}).
 		Complete(&nodes{
 			common: shared, events: mgr.GetEventRecorder("containerhook-controller"),
-			known: make(map[string]sight), marks: flowcontrol.NewTokenBucketRateLimiter(markQPS, markBurst),
+			known: make(map[string]sight), missing: make(map[string]map[string]time.Time), overdue: make(map[string]int),
+			marks: flowcontrol.NewTokenBucketRateLimiter(markQPS, markBurst),
 		})
 	if err != nil {
 		return fmt.Errorf("add controller of nodes: %w", err)

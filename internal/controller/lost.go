@@ -77,7 +77,11 @@ func (r *nodes) listen(ctx context.Context, agent *v1alpha1.NodeContainerAgent, 
 		r.events.Eventf(agent, nil, corev1.EventTypeNormal, "AgentBack", "Restore", "The agent is heard of again")
 	}
 	rest, err = r.endForgotten(ctx, agent, now)
-	return ctrl.Result{RequeueAfter: cmp.Or(rest, left)}, err
+	if err != nil || rest > 0 {
+		return ctrl.Result{RequeueAfter: rest}, err
+	}
+	soon, err := r.judgeComplete(ctx, agent, now)
+	return ctrl.Result{RequeueAfter: min(cmp.Or(soon, left), left)}, err
 }
 
 // pause reports whether there is a mass outage.

@@ -10,10 +10,11 @@ import (
 
 // metrics are the controller's own figures. Safe for concurrent use.
 type metrics struct {
-	objects   prometheus.Gauge
-	unmatched *prometheus.GaugeVec
-	deleted   *prometheus.CounterVec
-	breaker   prometheus.Gauge
+	objects    prometheus.Gauge
+	unmatched  *prometheus.GaugeVec
+	unreported prometheus.Gauge
+	deleted    *prometheus.CounterVec
+	breaker    prometheus.Gauge
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -25,6 +26,10 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Name: "containerhook_unmatched_objects",
 			Help: "NodeContainers for which no pod accounts, by the reason of their condition PodMatched.",
 		}, []string{"reason"}),
+		unreported: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "containerhook_unreported_containers",
+			Help: "Containers that run by the status of their pods, and of which there is no NodeContainer.",
+		}),
 		deleted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "containerhook_gc_deleted_total",
 			Help: "NodeContainers that were deleted: ttl, unmatched_ttl, pod_gone, too_many or node_gone.",
@@ -33,7 +38,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Name: "containerhook_breaker_open", Help: "1 while there are too many NodeContainers for agents to make more.",
 		}),
 	}
-	for _, collector := range []prometheus.Collector{m.objects, m.unmatched, m.deleted, m.breaker} {
+	for _, collector := range []prometheus.Collector{m.objects, m.unmatched, m.unreported, m.deleted, m.breaker} {
 		if err := registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

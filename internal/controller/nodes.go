@@ -20,10 +20,12 @@ import (
 // nodes reconciles one node at a time: sweep, lost and forgotten. It has one worker, so nothing of it is locked.
 type nodes struct {
 	common
-	events events.EventRecorder
-	known  map[string]sight        // by node
-	marks  flowcontrol.RateLimiter // of the containers of lost agents
-	paused bool                    // so many agents are lost that nothing is said of them
+	events  events.EventRecorder
+	known   map[string]sight                // by node
+	missing map[string]map[string]time.Time // by node and container ID: since when one has no NodeContainer
+	overdue map[string]int                  // by node: how many of them are said to have none
+	marks   flowcontrol.RateLimiter         // of the containers of lost agents
+	paused  bool                            // so many agents are lost that nothing is said of them
 }
 
 // sight is what this controller has seen of a node and its agent. Of heartbeats only that they change counts, as with

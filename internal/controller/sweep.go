@@ -33,6 +33,7 @@ func (r *nodes) sweep(ctx context.Context, node string, agent *v1alpha1.NodeCont
 	}
 	if len(left) == 0 && agent == nil {
 		delete(r.known, node)
+		r.miss(node, nil, 0)
 		return ctrl.Result{}, nil
 	}
 	if wait := r.options.NodeGoneAfter - seen.goneFor(now); wait > 0 {
@@ -46,6 +47,7 @@ func (r *nodes) sweep(ctx context.Context, node string, agent *v1alpha1.NodeCont
 		return ctrl.Result{}, err
 	}
 	delete(r.known, node) // what the cache still has for a while is not deleted once more
+	r.miss(node, nil, 0)
 	return ctrl.Result{}, nil
 }
 

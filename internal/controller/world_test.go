@@ -119,7 +119,8 @@ func newWorld(t *testing.T) *world {
 	shared := common{client: cached, trust: &trust{live: live, cached: cached}, options: &o, metrics: figures}
 	w.containers = &containers{shared}
 	w.nodes = &nodes{common: shared, events: events.NewFakeRecorder(1000),
-		marks: flowcontrol.NewTokenBucketRateLimiter(markQPS, markBurst), known: make(map[string]sight)}
+		marks: flowcontrol.NewTokenBucketRateLimiter(markQPS, markBurst), known: make(map[string]sight),
+		missing: make(map[string]map[string]time.Time), overdue: make(map[string]int)}
 	return w
 }
 

@@ -27,6 +27,7 @@ var Indexes = []struct {
 	Values client.IndexerFunc
 }{
 	{&corev1.Pod{}, byKey, func(o client.Object) []string { return podKeys(o.(*corev1.Pod)) }},
+	{&corev1.Pod{}, byNode, func(o client.Object) []string { return []string{o.(*corev1.Pod).Spec.NodeName} }},
 	{&v1alpha1.NodeContainer{}, byKey, func(o client.Object) []string { return containerKeys(o.(*v1alpha1.NodeContainer)) }},
 	{&v1alpha1.NodeContainer{}, byNode, func(o client.Object) []string { return []string{o.(*v1alpha1.NodeContainer).Spec.NodeName} }},
 	{&v1alpha1.NodeContainer{}, byStoppedName, func(o client.Object) []string { return stoppedNames(o.(*v1alpha1.NodeContainer)) }},
@@ -44,6 +45,15 @@ func PodsOf(ctx context.Context, cached client.Reader, c *v1alpha1.NodeContainer
 		pods = append(pods, list.Items...)
 	}
 	return pods, nil
+}
+
+// PodsOn returns the pods of a node.
+func PodsOn(ctx context.Context, cached client.Reader, node string) ([]corev1.Pod, error) {
+	var list corev1.PodList
+	if err := cached.List(ctx, &list, client.MatchingFields{byNode: node}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list pods on %q: %w", node, err)
+	}
+	return list.Items, nil
 }
 
 // ContainersOf returns the containers for which p may account, some more than once.

@@ -14,7 +14,7 @@ import (
 //
 // NodeContainerAgentStatus is how an agent does. The counters begin with the agent's process.
 type NodeContainerAgentStatusApplyConfiguration struct {
-	// conditions are Ready and Hooked.
+	// conditions are Ready and Hooked, which the agent writes, and Complete, which the controller does.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// version is the agent's version.
 	Version *string `json:"version,omitempty"`
