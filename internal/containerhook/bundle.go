@@ -1,7 +1,6 @@
 package containerhook
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,21 +101,21 @@ func (c *caller) openConfig(cmd command) (config *os.File, bundle string, err er
 	return config, bundle, err
 }
 
-// parseConfig reads a config.json as runc does: one JSON value, unknown names and what follows it ignored. Where a
-// value is not of the type that the runtime-spec wants, the rest of spec is there with the error. No error quotes the
-// content.
-func parseConfig(raw []byte) (*specs.Spec, error) {
+// parseConfig reads a config.json as that runtime does: one JSON value, unknown names ignored. Where a value is not of the type
+// that the runtime-spec wants, the rest of spec is there with the error. No error quotes the content.
+func parseConfig(raw []byte, runtime string) (*specs.Spec, error) {
 	if len(raw) > maxConfig || countValues(raw) > maxValues {
 		return nil, fmt.Errorf("parse config.json: %w", errTooLarge)
 	}
-	spec := new(specs.Spec)
-	err := json.NewDecoder(bytes.NewReader(raw)).Decode(spec) // its depth is bounded: 10,000
+	spec, d := new(specs.Spec), dialectOf(runtime)
+	err := d.decode(raw, spec) // its depth is bounded: 10,000
 	if err != nil {
 		err = fmt.Errorf("parse config.json: %w", jsonError(err))
 	}
-	if errors.Is(err, errNotJSON) {
+	if errors.Is(err, errNotJSON) || errors.Is(err, errNamesTwice) {
 		return nil, err
 	}
+	d.apply(spec)
 	return spec, err
 }
 
@@ -143,6 +142,8 @@ func jsonError(err error) error {
 		otherType *json.UnmarshalTypeError
 	)
 	switch {
+	case errors.Is(err, errNotJSON), errors.Is(err, errNamesTwice), errors.Is(err, errOtherType):
+		return err
 	case errors.As(err, &syntax):
 		return fmt.Errorf("%w at byte %d", errNotJSON, syntax.Offset)
 	case errors.As(err, &otherType):

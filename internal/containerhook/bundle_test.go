@@ -236,7 +236,7 @@ func TestParseConfigReadsRealFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		spec, err := parseConfig(raw)
+		spec, err := parseConfig(raw, "runc")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,11 +255,11 @@ func TestParseConfigIsStrictAboutNothingButJSON(t *testing.T) {
 		"not UTF-8":          "{\"hostname\":\"\xff\"}",
 		"a name given twice": `{"hostname":"a","hostname":"b"}`,
 	} {
-		if spec, err := parseConfig([]byte(raw)); err != nil || spec == nil {
+		if spec, err := parseConfig([]byte(raw), "runc"); err != nil || spec == nil {
 			t.Errorf("%s: %v, %v", name, spec, err)
 		}
 	}
-	spec, err := parseConfig([]byte(`{"hostname":"h","process":{"args":"sh","cwd":"/"}}`))
+	spec, err := parseConfig([]byte(`{"hostname":"h","process":{"args":"sh","cwd":"/"}}`), "runc")
 	if err == nil || spec == nil || spec.Hostname != "h" || spec.Process.Cwd != "/" {
 		t.Errorf("a value of another type: %+v, %v; want the rest, and an error", spec, err)
 	}
@@ -268,9 +268,57 @@ func TestParseConfigIsStrictAboutNothingButJSON(t *testing.T) {
 // TestCommasInStringsAreNoValues: else a pod's author blinds the inventory to his own container.
 func TestCommasInStringsAreNoValues(t *testing.T) {
 	text := strings.Repeat(",", maxValues+1)
-	spec, err := parseConfig([]byte(`{"process":{"env":["A=\\\"` + text + `"]},"annotations":{"` + text + `":"x,\\"}}`))
+	spec, err := parseConfig([]byte(`{"process":{"env":["A=\\\"`+text+`"]},"annotations":{"`+text+`":"x,\\"}}`), "runc")
 	if err != nil || len(spec.Process.Env) != 1 || spec.Annotations[text] != `x,\` {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestParseConfigReadsAsTheRuntimeDoes: each case is what a container's author writes for one runtime to read otherwise.
+func TestParseConfigReadsAsTheRuntimeDoes(t *testing.T) {
+	const (
+		twice    = `{"process":{"capabilities":{"bounding":["CAP_SYS_ADMIN"]}},"process":{"capabilities":{"bounding":["CAP_CHOWN"]}}}`
+		upper    = `{"process":{"capabilities":{"bounding":["CAP_SYS_ADMIN"]}},"PROCESS":{"capabilities":{"bounding":["CAP_CHOWN"]}}}`
+		comments = "/* by hand */ {\"process\": // first\n {\"cwd\":\"/*\\\"//\",\"capabilities\":{\"bounding\":[\"CAP_CHOWN\"]}}} // end"
+		spelling = `{"process":{"capabilities":{"bounding":["cap_sys_admin"]}}}`
+		noRules  = `{"linux":{}}`
+		denied   = `{"linux":{"resources":{"devices":[{"allow":false,"access":"rwm"}]}}}`
+	)
+	for _, c := range []struct {
+		runtime, raw string
+		err          error
+		capability   string
+		rules        int
+	}{
+		{runtime: "runc", raw: twice, capability: "CAP_CHOWN"},
+		{runtime: "crun", raw: twice, err: errNamesTwice},
+		{runtime: "youki", raw: twice, err: errNamesTwice},
+		{runtime: "runc", raw: upper, capability: "CAP_CHOWN"},
+		{runtime: "crun", raw: upper, capability: "CAP_SYS_ADMIN"},
+		{runtime: "youki", raw: upper, capability: "CAP_SYS_ADMIN"},
+		{runtime: "runc", raw: comments, err: errNotJSON},
+		{runtime: "crun", raw: comments, capability: "CAP_CHOWN"},
+		{runtime: "youki", raw: comments, err: errNotJSON},
+		{runtime: "runc", raw: spelling, capability: "cap_sys_admin"},
+		{runtime: "crio-crun", raw: spelling, capability: "CAP_SYS_ADMIN"},
+		{runtime: "runc", raw: noRules},
+		{runtime: "crun", raw: noRules, rules: 1},
+		{runtime: "crun", raw: denied, rules: 1},
+		{runtime: "crun", raw: `{"process":{"cwd":1}}`, err: errOtherType},
+		{runtime: "crun", raw: `{} trailing`, err: errNotJSON},
+		{runtime: "crun", raw: `{ /* without end`, err: errNotJSON},
+	} {
+		spec, err := parseConfig([]byte(c.raw), c.runtime)
+		capability, rules, all := "", 0, false
+		if spec != nil && spec.Process != nil && spec.Process.Capabilities != nil {
+			capability = spec.Process.Capabilities.Bounding[0]
+		}
+		if spec != nil && spec.Linux != nil && spec.Linux.Resources != nil {
+			rules, all = len(spec.Linux.Resources.Devices), spec.Linux.Resources.Devices[0].Allow
+		}
+		if !errors.Is(err, c.err) || capability != c.capability || rules != c.rules || all != (c.raw == noRules && rules > 0) {
+			t.Errorf("%s reads %s as %q, %d rules (allow %t), %v", c.runtime, c.raw, capability, rules, all, err)
+		}
 	}
 }
 
@@ -290,13 +338,13 @@ func TestParseConfigRejectsWhatIsNoConfig(t *testing.T) {
 		"100 MB":           {strings.Repeat(" ", 100<<20), errTooLarge},
 		"many mounts":      {`{"mounts":[{}` + strings.Repeat(",{}", maxValues+1) + `]}`, errTooLarge},
 	} {
-		spec, err := parseConfig([]byte(test.raw))
+		spec, err := parseConfig([]byte(test.raw), "runc")
 		if spec != nil || !errors.Is(err, test.err) {
 			t.Errorf("%s: %+v, %v; want %v", name, spec, err, test.err)
 		}
 	}
 	for _, raw := range []string{secret, `["` + secret + `"]`, `{"hostname":4711}`, `{"hostname":"` + secret + `"`} {
-		if _, err := parseConfig([]byte(raw)); err == nil || strings.ContainsAny(err.Error(), "$47") {
+		if _, err := parseConfig([]byte(raw), "runc"); err == nil || strings.ContainsAny(err.Error(), "$47") {
 			t.Errorf("the error %v quotes %q", err, raw)
 		}
 	}
@@ -323,8 +371,10 @@ func FuzzParseConfig(f *testing.F) {
 		f.Add([]byte(raw))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if spec, err := parseConfig(raw); spec == nil && err == nil || spec != nil && errors.Is(err, errNotJSON) {
-			t.Fatalf("parseConfig = %v, %v", spec, err)
+		for _, runtime := range []string{"runc", "crun", "youki"} {
+			if spec, err := parseConfig(raw, runtime); spec == nil && err == nil || spec != nil && errors.Is(err, errNotJSON) {
+				t.Fatalf("%s: parseConfig = %v, %v", runtime, spec, err)
+			}
 		}
 	})
 }

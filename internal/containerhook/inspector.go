@@ -102,12 +102,12 @@ func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by executable
 		}
 	}
 	whenHung := time.AfterFunc(hangsAfter, func() {
-		describe(parseFacts(in.by.Root, cmd.bundle, nil, pathError("read", name, errHangs)))
+		describe(parseFacts(in.by.Name, in.by.Root, cmd.bundle, nil, pathError("read", name, errHangs)))
 	})
 	defer whenHung.Stop()
 
 	if err != nil {
-		describe(parseFacts(in.by.Root, "", nil, err))
+		describe(parseFacts(in.by.Name, in.by.Root, "", nil, err))
 		return
 	}
 	defer caller.Close()
@@ -122,18 +122,18 @@ func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by executable
 		}
 	}
 	if err != nil {
-		describe(parseFacts(in.by.Root, cmd.bundle, nil, err))
+		describe(parseFacts(in.by.Name, in.by.Root, cmd.bundle, nil, err))
 		return
 	}
 	root := caller.stateRoot(by.name, cmd)
 	config, bundle, err := caller.openConfig(cmd)
-	facts, release := h.readFacts(config, root, bundle, in.uid, err)
+	facts, release := h.readFacts(in.by.Name, config, root, bundle, in.uid, err)
 	describe(facts)
 	release()
 }
 
 // readFacts reads an opened config.json. What users can have us keep is bounded; release gives that back.
-func (h *Hook) readFacts(file *os.File, root, bundle string, uid uint32, err error) (f *facts, release func()) {
+func (h *Hook) readFacts(runtime string, file *os.File, root, bundle string, uid uint32, err error) (f *facts, release func()) {
 	release = func() {}
 	var config []byte
 	if err == nil {
@@ -148,7 +148,7 @@ func (h *Hook) readFacts(file *os.File, root, bundle string, uid uint32, err err
 			err = errTooMuchConfig
 		}
 	}
-	return parseFacts(root, bundle, config, err), release
+	return parseFacts(runtime, root, bundle, config, err), release
 }
 
 // inspectStart is for a runtime that is held at start: the container exists and its process waits, so everything about it

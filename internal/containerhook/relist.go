@@ -148,7 +148,7 @@ func (h *Hook) describe(e *entry, l *listed) {
 	}
 	err := l.configErr
 	if err == nil {
-		e.spec, err = parseConfig(l.config)
+		e.spec, err = parseConfig(l.config, l.state.runtime)
 	}
 	if err != nil {
 		e.problem = err.Error()

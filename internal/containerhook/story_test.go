@@ -117,9 +117,9 @@ func (s *story) created(v verb, w *wordList) (input, error) {
 func configOf(w *wordList) *facts {
 	switch w.given["ns"] {
 	case "": // one of its own
-		return parseFacts("", w.given["bundle"], []byte(`{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}`), nil)
+		return parseFacts("runc", "", w.given["bundle"], []byte(`{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}`), nil)
 	case "host":
-		return parseFacts("", w.given["bundle"], []byte(`{"linux":{"namespaces":[{"type":"mount"}]}}`), nil)
+		return parseFacts("runc", "", w.given["bundle"], []byte(`{"linux":{"namespaces":[{"type":"mount"}]}}`), nil)
 	}
 	return nil
 }

@@ -190,10 +190,10 @@ type facts struct {
 }
 
 // parseFacts reads what is to be known of a config.json, which may be something with a problem too.
-func parseFacts(root, bundle string, config []byte, err error) *facts {
+func parseFacts(runtime, root, bundle string, config []byte, err error) *facts {
 	f := &facts{root: root, bundle: bundle}
 	if err == nil {
-		f.spec, err = parseConfig(config)
+		f.spec, err = parseConfig(config, runtime)
 	}
 	if err != nil {
 		f.problem = err.Error()

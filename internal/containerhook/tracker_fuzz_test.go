@@ -38,7 +38,7 @@ func (s *story) any(b [4]byte) input {
 		in := created{at: s.now, runtime: runtime, by: hook.Runtime{Root: of.root},
 			command: command{verb: []verb{verbCreate, verbRun, verbRestore}[b[0]%14], id: of.id}, serial: uint64(b[0] >> 4)}
 		if b[1]&2 != 0 {
-			in.facts = parseFacts("", "", []byte(`{"linux":{}}`), nil)
+			in.facts = parseFacts("runc", "", "", []byte(`{"linux":{}}`), nil)
 		}
 		return in
 	case 3:
@@ -55,7 +55,7 @@ func (s *story) any(b [4]byte) input {
 	case 9:
 		return exited{at: s.now, process: runtime, status: unix.WaitStatus(int(b[1]) << 8), isRuntime: true}
 	case 12:
-		return described{uint64(b[0] >> 4), parseFacts("", "", []byte(`{"linux":{}}`), nil)}
+		return described{uint64(b[0] >> 4), parseFacts("runc", "", "", []byte(`{"linux":{}}`), nil)}
 	case 13:
 		return resolved{at: s.now, of: of, init: s.state[of], waiting: b[1]&2 != 0}
 	case 10:
