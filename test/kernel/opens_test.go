@@ -145,7 +145,7 @@ func innerPID(t *testing.T, pid int) int {
 // started. The same trace sees what the workers open.
 func TestTheGateOpensNothingOnceItIsReady(t *testing.T) {
 	t.Parallel()
-	rounds := machine.Volume(2, 10)
+	rounds := machine.Volume(2, 7) // each worker waits twice as long as the one before
 	n := newNode(t)
 	a := n.startAgent("--deadline", "1s", "--list-interval", "1s")
 	gate := a.gate()
