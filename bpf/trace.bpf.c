@@ -186,7 +186,7 @@ static __always_inline int on_exec(struct task_struct *t)
 	return 0;
 }
 
-/* report_oom tells whose container t died in: that of the nearest memory cgroup above it which belongs to one. */
+/* report_oom finds whose container t died in: that of the nearest memory cgroup above it which belongs to one. */
 static __always_inline void report_oom(struct task_struct *t)
 {
 	struct cgroup_subsys_state *css = memcg_of(t);

@@ -109,7 +109,7 @@ var untold = []string{
 	"follow the memory cgroup of pid %d: %w", "ask whose user namespace pid %d is in: %w",
 	// Of command: it is no container.
 	"not a container command", "container ID not valid", "%w: %.80q",
-	// Of the listing: what cannot be read is counted, and what can be is told.
+	// Of the listing: what cannot be read is counted, and what can be is reported.
 	"stat root: %w", "too many entries", "list containers: %w", "match %q: %w", "no init process recorded",
 	"a user's state names a process that is not that user's, or rootless ones are not asked for",
 	// Of gate: a listing is made.

@@ -74,7 +74,7 @@ agent=$!
 trap 'kill "$agent" 2>/dev/null || true' INT TERM
 status=0
 wait "$agent" || status=$?
-if kill -0 "$agent" 2>/dev/null; then # a signal came, and the agent has been told
+if kill -0 "$agent" 2>/dev/null; then # a signal came, and the agent got it too
   status=0
   wait "$agent" || status=$?
 fi

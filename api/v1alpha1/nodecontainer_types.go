@@ -76,7 +76,7 @@ const (
 	TypeSandbox ContainerType = "Sandbox"
 )
 
-// NodeContainerSpec is what a container was created with: what its runtime was told, and what its bundle's config.json
+// NodeContainerSpec is what a container was created with: what its runtime was asked for, and what its bundle's config.json
 // asked for. An empty field means that it was not asked for; or that it could not be read, where condition FactsComplete
 // is False.
 // +structType=atomic
@@ -94,7 +94,7 @@ type NodeContainerSpec struct {
 	// +required
 	BootID string `json:"bootID,omitempty"`
 
-	// containerID is the container's ID, as its runtime was told. It is not unique: it can be used again, and by
+	// containerID is the container's ID, as its runtime was given it. It is not unique: it can be used again, and by
 	// another runtime.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
@@ -116,7 +116,7 @@ type NodeContainerSpec struct {
 	// +optional
 	Runtime ContainerRuntime `json:"runtime,omitzero"`
 
-	// bundle is the absolute path of the directory of config.json, as the runtime sees it. It also tells which engine the
+	// bundle is the absolute path of the directory of config.json, as the runtime sees it. It also says which engine the
 	// container belongs to: what is below /run/containerd/io.containerd.runtime.v2.task/moby is docker's.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
@@ -190,7 +190,7 @@ type NodeContainerSpec struct {
 	// +optional
 	Resources ContainerResources `json:"resources,omitzero"`
 
-	// annotations are those annotations of config.json that the agent was told to copy; none by default.
+	// annotations are those annotations of config.json that the agent copies; none by default.
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=16
 	// +optional

@@ -81,8 +81,8 @@ type NodeContainerAgentStatus struct {
 	BootID string `json:"bootID,omitempty"`
 
 	// knownSince is since when this node's agents, one after the other, have known all of its containers. It begins anew
-	// where an agent finds no checkpoint of the one before it: a container of the usual runtimes that was told before,
-	// and has not been told since, ended in between. Empty while some of the runtimes' state cannot be read.
+	// where an agent finds no checkpoint of the one before it: a container of the usual runtimes that was reported before,
+	// and has not been reported since, ended in between. Empty while some of the runtimes' state cannot be read.
 	// +optional
 	KnownSince *metav1.Time `json:"knownSince,omitempty"`
 

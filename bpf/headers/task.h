@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* struct task: what is told of a task, and how it is read. */
+/* struct task: what is reported of a task, and how it is read. */
 #pragma once
 #include "kernel.h"
 

@@ -1,4 +1,4 @@
-// Command agent tells of every container on its node. See --help.
+// Command agent reports every container on its node. See --help.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
 )
 
-// Exit codes; docs/troubleshooting.md tells them to users.
+// Exit codes; docs/reference.md has them for users.
 const (
 	exitFailed       = 1 // and what a crash gives: the worker is started again
 	exitUsage        = gate.ExitUsage

@@ -49,7 +49,7 @@ type options struct {
 	verbosity    int
 	showVersion  bool
 
-	printed bool // the version was asked for, and told
+	printed bool // the version was asked for, and printed
 }
 
 // newFlags returns the flags, which set o.
@@ -73,16 +73,16 @@ func newFlags(o *options) *pflag.FlagSet {
 		"state directories of runtimes to list besides the usual ones (their --root), as globs on the host")
 	f.DurationVar(&o.deadline, "deadline", 200*time.Millisecond, "longest time that any exec is held, under 2s")
 	f.DurationVar(&o.listEvery, "list-interval", 10*time.Minute, "time between two listings of the runtimes' state")
-	f.BoolVar(&o.rootless, "rootless", false, "tell of containers too whose runtime does not run as root")
-	f.BoolVar(&o.sandboxes, "sandboxes", false, "tell of pod sandboxes too")
+	f.BoolVar(&o.rootless, "rootless", false, "report containers too whose runtime does not run as root")
+	f.BoolVar(&o.sandboxes, "sandboxes", false, "report pod sandboxes too")
 	f.IntVar(&o.maxObjects, "max-containers", desired.DefaultMaxObjects, "most containers of this node to report; what is left out is counted")
-	f.StringSliceVar(&o.annotations, "annotation", nil, "annotations of containers to tell, by key; none by default")
+	f.StringSliceVar(&o.annotations, "annotation", nil, "annotation keys to copy into objects; none by default")
 	f.StringVar(&o.metricsAddr, "metrics-bind-address", "127.0.0.1:8080", "where /metrics is served; 0 turns it off")
 	f.StringVar(&o.healthAddr, "health-bind-address", "127.0.0.1:8081", "where /healthz and /readyz are served; 0 turns it off")
-	f.IntVarP(&o.verbosity, "verbosity", "v", 0, "0 tells changes of state, 1 every held exec")
+	f.IntVarP(&o.verbosity, "verbosity", "v", 0, "0 logs changes of state, 1 every held exec")
 	f.BoolVar(&o.showVersion, "version", false, "print the version")
 	f.Usage = func() {
-		fmt.Fprintf(os.Stdout, "Tells of every container on this node: from before its first instruction to its exit code.\n\n"+
+		fmt.Fprintf(os.Stdout, "Reports every container on this node: from before its first instruction to its exit code.\n\n"+
 			"Usage:\n  agent [flags]               writes NodeContainers to the cluster\n  agent --standalone [flags]  prints them\n  agent --probe [flags]       says whether it could\n\nFlags:\n%s\n"+
 			"Exit codes: 0 stopped by a signal, 1 it failed, 2 wrong flags, 3 not root.\n", f.FlagUsages())
 	}

@@ -20,9 +20,9 @@ import (
 
 // output is where objects go.
 type output struct {
-	tell  func(*v1alpha1.NodeContainer)     // for the hook's goroutine only; never waits for a network
-	known []hook.Container                  // what the agent before this one had told of
-	run   []func(ctx context.Context) error // beside the hook
+	publish func(*v1alpha1.NodeContainer)     // for the hook's goroutine only; never waits for a network
+	known   []hook.Container                  // what the agent before this one had reported
+	run     []func(ctx context.Context) error // beside the hook
 }
 
 // toStdout prints objects.
@@ -34,7 +34,7 @@ func toStdout(o *options) (*output, error) {
 	failed := make(chan error, 1)
 	over := false
 	return &output{
-		tell: func(c *v1alpha1.NodeContainer) {
+		publish: func(c *v1alpha1.NodeContainer) {
 			if over {
 				return
 			}
@@ -88,11 +88,11 @@ func toAPI(ctx context.Context, o *options, set *desired.Set, bootID string, res
 	if err != nil {
 		return nil, err
 	}
-	return &output{tell: func(c *v1alpha1.NodeContainer) { writer.Changed(c.Name) }, known: known,
+	return &output{publish: func(c *v1alpha1.NodeContainer) { writer.Changed(c.Name) }, known: known,
 		run: []func(context.Context) error{writer.Run, checkpoint.Run}}, nil
 }
 
-// restConfig is how the API is reached: by --kubeconfig, or as a pod is told.
+// restConfig is how the API is reached: by --kubeconfig, or as a pod is given it.
 func restConfig(o *options) (config *rest.Config, err error) {
 	if o.kubeconfig != "" {
 		if config, err = clientcmd.BuildConfigFromFlags("", o.kubeconfig); err != nil {

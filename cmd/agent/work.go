@@ -66,7 +66,7 @@ func work(ctx context.Context, o *options) (err error) {
 	group.Go(func() error {
 		return h.Run(ctx, out.known, func(e hook.Event) {
 			if object, changed := set.Apply(e); changed {
-				out.tell(object)
+				out.publish(object)
 			}
 		})
 	})

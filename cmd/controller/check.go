@@ -76,7 +76,7 @@ func checkUntil(ctx context.Context, c client.Reader, uid string, timeout time.D
 	}
 	for _, a := range agents.Items {
 		fmt.Fprintf(out, "node %s: %s\n", a.Name, strings.Join([]string{
-			told(a.Status.Conditions, v1alpha1.ConditionReady), told(a.Status.Conditions, v1alpha1.ConditionHooked)}, ", "))
+			formatCondition(a.Status.Conditions, v1alpha1.ConditionReady), formatCondition(a.Status.Conditions, v1alpha1.ConditionHooked)}, ", "))
 	}
 	for _, n := range containers.Items {
 		fmt.Fprintf(out, "container %s: %s on %s, pod %s/%s\n", n.Name, n.Status.State, n.Spec.NodeName, n.Spec.Pod.Namespace, n.Spec.Pod.Name)
@@ -93,7 +93,7 @@ func checkAgents(agents []v1alpha1.NodeContainerAgent) (missing error) {
 	for _, a := range agents {
 		for _, condition := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionHooked} {
 			if meta.IsStatusConditionFalse(a.Status.Conditions, condition) {
-				missing = errors.Join(missing, fmt.Errorf("agent of node %s: %s", a.Name, told(a.Status.Conditions, condition)))
+				missing = errors.Join(missing, fmt.Errorf("agent of node %s: %s", a.Name, formatCondition(a.Status.Conditions, condition)))
 			}
 		}
 	}
@@ -110,14 +110,14 @@ func checkContainers(containers []v1alpha1.NodeContainer) (missing error) {
 			missing = errors.Join(missing, fmt.Errorf("container %s: state %q", n.Name, n.Status.State))
 		}
 		if !meta.IsStatusConditionTrue(n.Status.Conditions, v1alpha1.ConditionPodMatched) {
-			missing = errors.Join(missing, fmt.Errorf("container %s: %s", n.Name, told(n.Status.Conditions, v1alpha1.ConditionPodMatched)))
+			missing = errors.Join(missing, fmt.Errorf("container %s: %s", n.Name, formatCondition(n.Status.Conditions, v1alpha1.ConditionPodMatched)))
 		}
 	}
 	return missing
 }
 
-// told is a condition in words.
-func told(conditions []metav1.Condition, name string) string {
+// formatCondition is a condition in words.
+func formatCondition(conditions []metav1.Condition, name string) string {
 	c := meta.FindStatusCondition(conditions, name)
 	if c == nil {
 		return name + " is not known yet"

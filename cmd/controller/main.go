@@ -109,7 +109,7 @@ func newManager(o *options, log logr.Logger) (ctrl.Manager, error) {
 	return mgr, errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping))
 }
 
-// restConfig reads a kubeconfig, or without one what a pod is told.
+// restConfig reads a kubeconfig, or without one what a pod is given.
 func restConfig(kubeconfig string) (*rest.Config, error) {
 	if kubeconfig == "" {
 		config, err := rest.InClusterConfig()

@@ -30,7 +30,7 @@ type options struct {
 	verbosity      int
 	showVersion    bool
 
-	printed bool // the version was asked for, and told
+	printed bool // the version was asked for, and printed
 }
 
 // newFlags returns the flags, which set o. What o has of the policies is their default.
@@ -59,7 +59,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.healthAddr, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served; 0 turns it off")
 	f.BoolVar(&o.leaderElect, "leader-elect", true, "work only while holding the lease "+leaseName)
 	f.StringVar(&o.leaseNamespace, "leader-elect-namespace", "", "namespace of the lease; empty for the controller's own")
-	f.IntVarP(&o.verbosity, "verbosity", "v", 0, "0 tells changes of state, 1 each decision")
+	f.IntVarP(&o.verbosity, "verbosity", "v", 0, "0 logs changes of state, 1 each decision")
 	f.BoolVar(&o.showVersion, "version", false, "print the version")
 	f.Usage = func() {
 		fmt.Fprintf(os.Stdout, "Matches NodeContainers with pods, and deletes those of containers that are gone.\n\n"+

@@ -17,7 +17,7 @@ import (
 // maxRuntimes is the API's bound of status.runtimes.
 const maxRuntimes = 64
 
-// agentStatus is how the agent does, as its NodeContainerAgent tells. before are the conditions as they were told last.
+// agentStatus is how the agent does, as its NodeContainerAgent has it. before are the conditions as they were written last.
 func agentStatus(o *WriterOptions, c desired.Counts, suspended bool, before []metav1.Condition, now time.Time) v1alpha1.NodeContainerAgentStatus {
 	h := o.Status()
 	beat, live, suppressed := seconds(now), int32(c.Live), int32(0)
@@ -78,7 +78,7 @@ func texts(paths []string) []string {
 	return all
 }
 
-// isNews says whether next is to be told after last: what it means has changed, or a minute is over.
+// isNews says whether next is to be written after last: what it means has changed, or a minute is over.
 func isNews(last, next *v1alpha1.NodeContainerAgentStatus) bool {
 	return last.HeartbeatTime == nil || next.HeartbeatTime.Sub(last.HeartbeatTime.Time) >= beatEvery ||
 		!equality.Semantic.DeepEqual(last.Conditions, next.Conditions) ||

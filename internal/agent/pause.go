@@ -66,7 +66,7 @@ func (p *pause) isOn() bool {
 }
 
 // enter returns when a write may be tried, or ctx has ended: no pause is on, and no other write tries whether the API
-// still fails. leave is called after its failure has been told.
+// still fails. leave is called after its failure has been logged.
 func (p *pause) enter(ctx context.Context) (leave func()) {
 	for {
 		p.mu.Lock()

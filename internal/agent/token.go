@@ -15,8 +15,8 @@ import (
 
 // ownerFrom returns the owner of what the agent makes: its Node, so that the objects go with it. Who that is stands in
 // the agent's token where that is bound to its pod (Kubernetes 1.32, ServiceAccountTokenPodNodeInfo); an agent may not
-// read Nodes. None where the credentials do not tell: then the controller alone removes the objects of a node that is
-// gone. It is an error where they tell of another node, of which the API server would refuse every write.
+// read Nodes. None where the credentials do not say: then the controller alone removes the objects of a node that is
+// gone. It is an error where they name another node, of which the API server would refuse every write.
 func ownerFrom(config *rest.Config, node string) ([]metav1.OwnerReference, error) {
 	token := config.BearerToken
 	if config.BearerTokenFile != "" {

@@ -171,7 +171,7 @@ func (w *Writer) create(ctx context.Context, object *v1alpha1.NodeContainer) err
 	if w.suspended.Load() {
 		return nil // writeAll comes when it may be
 	}
-	_ = w.options.Save() // an object that no checkpoint knows would be nobody's after a crash; who saves tells of errors
+	_ = w.options.Save() // an object that no checkpoint knows would be nobody's after a crash; who saves logs errors
 	if err := w.api.create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
@@ -199,7 +199,7 @@ func (w *Writer) beat(ctx context.Context) {
 	}
 }
 
-// beatOnce tells next, and notes it as last.
+// beatOnce writes next, and notes it as last.
 func (w *Writer) beatOnce(ctx context.Context, last *v1alpha1.NodeContainerAgentStatus, next v1alpha1.NodeContainerAgentStatus) {
 	answer, made, err := w.api.applyAgent(ctx, next)
 	if made {

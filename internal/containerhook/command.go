@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// verb is what a runtime was told to do with a container, or that conmon was told of one.
+// verb is what a runtime was asked to do with a container, or that conmon was given one.
 type verb string
 
 const (
@@ -65,7 +65,7 @@ var (
 var otherCommands = strings.Fields(`boot checkpoint debug do events exec features gofer info init kill list mounts pause
 	ps resume spec state update wait`)
 
-// parseCommand says what argv tells a container runtime or conmon to do. binary is the path of what is executed, for
+// parseCommand says what argv asks a container runtime or conmon to do. binary is the path of what is executed, for
 // argv[0] is the caller's choice. The error is errNotContainer, or wraps errBadID.
 func parseCommand(binary string, argv []string) (command, error) {
 	if len(argv) == 0 {

@@ -84,7 +84,7 @@ func hostsOwn(host *root, dir string) (exe string, own bool) {
 	return exe, same && err == nil
 }
 
-// conmonCommand is what a conmon was told; nothing where it cannot be read.
+// conmonCommand is the command line of a conmon; nothing where it cannot be read.
 func conmonCommand(dir string) command {
 	f, err := os.Open(path.Join(dir, "cmdline"))
 	if err != nil {

@@ -43,7 +43,7 @@ func (in exited) apply(t *tracker) {
 	t.finishInit(c, &in)
 }
 
-// vanished: a runtime or an init is dead, and the kernel did not tell.
+// vanished: a runtime or an init is dead, and the kernel did not report it.
 type vanished struct {
 	at        time.Time
 	process   hook.Process
@@ -109,15 +109,15 @@ func (t *tracker) runtimeResolved(c *container, in resolved) {
 		fallthrough
 	default:
 		c.State, c.StartTime = hook.Running, in.at
-		t.tell(c)
+		t.emit(c)
 	}
 }
 
 // prepared: c is there, and its process has yet to begin.
 func (t *tracker) prepared(c *container) {
-	if c.State != hook.Created { // else told when its start was held: that came by a shorter road
+	if c.State != hook.Created { // else reported when its start was held: that came by a shorter road
 		c.State = hook.Created
-		t.tell(c)
+		t.emit(c)
 	}
 }
 
@@ -149,7 +149,7 @@ func (t *tracker) finish(c *container, at time.Time, code *int32, reason hook.Re
 	if t.byID[c.instance()] == c {
 		t.ended++
 	}
-	t.tell(c)
+	t.emit(c)
 }
 
 // exitCode is the code that runtimes report: 128 + the signal for one that was killed.

@@ -65,7 +65,7 @@ func (h *Hook) identify(state runtimeState) (task.Task, error) {
 	return t, nil
 }
 
-// look asks the kernel about a pid of the host; without BPF, its procfs, which tells less.
+// look asks the kernel about a pid of the host; without BPF, its procfs, which has less.
 func (h *Hook) look(pid int32) (task.Task, error) {
 	if h.programs.Lookup != nil {
 		return h.programs.Lookup.OfPID(h.hostProc, pid)

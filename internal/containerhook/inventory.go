@@ -96,11 +96,11 @@ func (in *inventory) hides(of instance) bool {
 	})
 }
 
-// caughtUp is what a listing knows better of c than those whose events were lost, or who could not tell.
+// caughtUp is what a listing knows better of c than those whose events were lost, or who could not know.
 func (t *tracker) caughtUp(c *container, e *entry) {
 	if (c.State == hook.Creating || c.State == hook.Created) && e.alive && !e.state.waiting {
 		c.State, c.StartTime = hook.Running, e.at
-		t.tell(c)
+		t.emit(c)
 	}
 }
 
@@ -110,17 +110,17 @@ func (t *tracker) madeUp(c *container, e *entry, in *inventory) {
 		return
 	}
 	t.setInit(c, e.init, in.at)
-	t.tell(c)
+	t.emit(c)
 	t.caughtUp(c, e)
 }
 
-// misses says whether a container is about to start that nobody told of.
+// misses says whether a container is about to start that nobody has reported.
 func (t *tracker) misses(s starting) bool {
 	c := t.byID[s.of]
 	return s.init.PID != 0 && (c == nil || c.State == hook.Stopped && identityOf(c.Init) != identityOf(s.init))
 }
 
-// found begins to track a container that only its runtime's state tells of.
+// found begins to track a container that only its runtime's state has.
 func (t *tracker) found(e *entry, in *inventory) {
 	c := &container{spec: e.spec, uid: e.uid, Container: hook.Container{ID: e.id, Name: e.name,
 		Runtime: hook.Runtime{Name: e.state.runtime, Path: e.path, Root: e.root}, Bundle: e.state.bundle,
@@ -137,5 +137,5 @@ func (t *tracker) found(e *entry, in *inventory) {
 	if e.state.waiting {
 		c.State = hook.Created
 	}
-	t.tell(c)
+	t.emit(c)
 }

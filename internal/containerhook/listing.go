@@ -50,7 +50,7 @@ type listed struct {
 	configErr error  // why config is nil
 }
 
-// list yields every container that the state directories below the patterns tell of, one in memory at a time. What
+// list yields every container that the state directories below the patterns have, one in memory at a time. What
 // cannot be read is yielded as an error, with root and id set where they are known, and stops nothing. What is being
 // made or removed meanwhile may be missing.
 func list(host *root, patterns []string, reads *reads) iter.Seq2[listed, error] {

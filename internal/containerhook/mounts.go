@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mounts tells when something was mounted or unmounted on the host: its descriptor of the host's mount table, negative
+// mounts says when something was mounted or unmounted on the host: its descriptor of the host's mount table, negative
 // where there is none. For one goroutine, but for Close.
 type mounts int
 

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// sweepEvery bounds how long the end of a container can go unseen that the kernel did not tell of.
+	// sweepEvery bounds how long the end of a container can go unseen that the kernel did not report.
 	sweepEvery = 10 * time.Second
 	// settle lets what was started in a gap get into its runtime's state before it is listed, and bounds how often a
 	// storm of reasons has the node listed.
@@ -100,7 +100,7 @@ func (h *Hook) list(ctx context.Context, first bool) {
 	h.listed, h.unread = in.at, len(in.unread)
 }
 
-// find is the inventory of one container: its start is held, and nobody told of its create. It is empty where the host's
+// find is the inventory of one container: its start is held, and nobody has reported its create. It is empty where the host's
 // state does not know that init.
 func (h *Hook) find(of instance, init hook.Process) inventory {
 	in := inventory{at: time.Now(), first: h.Ready() != nil, unread: []instance{{}}}
@@ -141,7 +141,7 @@ func (h *Hook) examine(l *listed) (e entry, t task.Task, err error) {
 	return e, t, nil
 }
 
-// describe adds what is told of a container once, when it is new.
+// describe adds what is reported of a container once, when it is new.
 func (h *Hook) describe(e *entry, l *listed) {
 	if h.runtimes != nil {
 		e.path = h.runtimes.pathOf(l.state.runtime)

@@ -11,7 +11,7 @@ import (
 func (h *Hook) resume(ctx context.Context, known []hook.Container) {
 	for _, c := range known {
 		in := resumed{at: time.Now(), container: c}
-		if c.Rootless { // whose it is, its state tells
+		if c.Rootless { // whose it is, its state says
 			state, _ := h.readState(c.Runtime.Root, c.ID)
 			in.uid = state.uid
 		}
@@ -30,7 +30,7 @@ func (h *Hook) resume(ctx context.Context, known []hook.Container) {
 	}
 }
 
-// resumed: a container that was told of by the agent before this one.
+// resumed: a container that was reported by the agent before this one.
 type resumed struct {
 	at        time.Time
 	container hook.Container // as it was then
@@ -39,7 +39,7 @@ type resumed struct {
 }
 
 func (in resumed) apply(t *tracker) {
-	c := &container{Container: in.container, uid: in.uid, told: true}
+	c := &container{Container: in.container, uid: in.uid, emitted: true}
 	t.byID[c.instance()] = c
 	switch {
 	case c.State == hook.Stopped: // kept until its runtime forgets it, so that a listing does not find it once more

@@ -37,7 +37,7 @@ const (
 	lookEvery = 10 * time.Second
 	// lookBlind bounds how long any runtime can go unseen where nothing can be watched.
 	lookBlind = time.Second
-	// discoverEvery is the time between two looks at all processes for what they use, and at whatever nothing tells of, as a
+	// discoverEvery is the time between two looks at all processes for what they use, and at whatever nothing announces, as a
 	// change that was made through the network. A shim with another runtime than all before it is rare, and its first
 	// container has begun when it can be seen.
 	discoverEvery = time.Minute
@@ -50,7 +50,7 @@ type executable struct {
 	token uint32 // what the gate calls it
 }
 
-// inode tells binaries apart, whatever they are called.
+// inode identifies a binary, whatever they are called.
 type inode struct{ dev, ino uint64 }
 
 // runtimes keeps the gate's marks on the runtime binaries of the host, whatever is installed, replaced or removed.

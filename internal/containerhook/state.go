@@ -128,8 +128,8 @@ func labelledBundle(labels []string) (bundle string) {
 	return bundle
 }
 
-// defaultStateRoot is where a runtime keeps its state when it is not told where, as root: crun would put
-// XDG_RUNTIME_DIR before it, which an argv does not tell.
+// defaultStateRoot is where a runtime keeps its state when --root does not say where, as root: crun would put
+// XDG_RUNTIME_DIR before it, which is in no argv.
 func defaultStateRoot(binary string) string {
 	switch name := path.Base(binary); {
 	case strings.Contains(name, "crun"), strings.Contains(name, "krun"):

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// sweep finds runtimes and inits that died unseen. One that is dead in two sweeps is: what the kernel told has been
+// sweep finds runtimes and inits that died unseen. One that is dead in two sweeps is: what the kernel reported has been
 // heard by then.
 func (h *Hook) sweep(ctx context.Context, suspects map[identity]bool) map[identity]bool {
 	reply := make(chan []vanished, 1)

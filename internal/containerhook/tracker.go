@@ -19,8 +19,8 @@ type tracker struct {
 	resolving map[instance]*container // while a request is out for its init, and its runtime is done
 	// undescribed are those whose facts are being read, by the serial of their held exec.
 	undescribed map[uint64]*container
-	early       map[int32]*container // by pid: the inits of which early tells
-	names       map[instance]string  // by ID and user: what conmon was told, until the container comes
+	early       map[int32]*container // by pid: the inits that early is about
+	names       map[instance]string  // by ID and user: what conmon calls it, until the container comes
 
 	out      []hook.Event
 	requests []instance // whose init is to be resolved; the answer is an input, resolved
@@ -37,7 +37,7 @@ type instance struct {
 	uid      uint32 // whose container: the runtime's effective user in the initial user namespace
 }
 
-// identity tells processes apart: a pid alone is reused.
+// identity identifies a process: a pid alone is reused.
 type identity struct {
 	pid   int32
 	ticks uint64
@@ -53,7 +53,7 @@ type container struct {
 	detach  bool        // the runtime does not wait for its end
 	spec    *specs.Spec // until the first event carries it
 	hostPID bool        // it has no PID namespace of its own
-	told    bool
+	emitted bool
 	late    bool // as in created
 
 	undescribed bool       // its facts are still being read: nothing happens to it before
@@ -93,11 +93,11 @@ func (t *tracker) postpone(c *container, in input) bool {
 	return true
 }
 
-// tell adds an event of c as it is now.
-func (t *tracker) tell(c *container) {
+// emit adds an event of c as it is now.
+func (t *tracker) emit(c *container) {
 	e := hook.Event{Container: c.Container}
-	if !c.told {
-		e.Spec, c.spec, c.told = c.spec, nil, true
+	if !c.emitted {
+		e.Spec, c.spec, c.emitted = c.spec, nil, true
 	}
 	t.out = append(t.out, e)
 }
@@ -115,7 +115,7 @@ func (t *tracker) setInit(c *container, p hook.Process, at time.Time) {
 	t.byID[c.instance()] = c
 }
 
-// request asks for the init of c, as its runtime's state on disk names it: one in the host's PID namespace cannot be told
+// request asks for the init of c, as its runtime's state on disk names it: one in the host's PID namespace cannot be distinguished
 // from its runtime's other children before it executes something.
 func (t *tracker) request(c *container) { t.requests = append(t.requests, c.instance()) }
 
@@ -299,7 +299,7 @@ func (in forked) apply(t *tracker) {
 	if c.verb == verbRestore && !c.detach { // what is restored executes nothing, and this runtime waits for its end
 		c.State, c.StartTime = hook.Running, in.at
 	}
-	t.tell(c)
+	t.emit(c)
 }
 
 // execed: an init has become the user's process.
@@ -325,10 +325,10 @@ func (in execed) apply(t *tracker) {
 	c.Init = in.process
 	if c.State == hook.Creating { // by run, which does not stop between create and start
 		c.State = hook.Created
-		t.tell(c)
+		t.emit(c)
 	}
 	c.State, c.StartTime = hook.Running, in.at
-	t.tell(c)
+	t.emit(c)
 }
 
 // starting: a runtime is held at start. The init waits too, so everything about it can be read.
@@ -388,7 +388,7 @@ func (in starting) apply(t *tracker) {
 		c.Problem = "the runtime's state names another init than the kernel saw"
 	}
 	c.State = hook.Created
-	t.tell(c)
+	t.emit(c)
 	t.release(in, false)
 }
 
@@ -401,6 +401,6 @@ func (in oomed) apply(t *tracker) {
 	}
 	if c := t.byInit[in.init]; c != nil && !c.OOMKilled {
 		c.OOMKilled = true
-		t.tell(c)
+		t.emit(c)
 	}
 }

@@ -20,7 +20,7 @@ const (
 	maxLinks = 40
 )
 
-// watch tells when another file may be behind a path of the host: whatever is created, renamed or removed on the way to
+// watch says when another file may be behind a path of the host: whatever is created, renamed or removed on the way to
 // it, where symlinks lead too. A mount is not seen. What else happens in those directories, of which some are busy, is
 // passed over. For one goroutine, but for Close.
 type watch struct {
@@ -44,7 +44,7 @@ func newWatch(host *root, reads *reads) (*watch, error) {
 	return &watch{host: host, reads: reads, fd: fd, events: os.NewFile(uintptr(fd), "inotify"), names: map[int32]map[string]bool{}}, nil
 }
 
-// newBlindWatch makes a watch that waits, and never tells of anything.
+// newBlindWatch makes a watch that waits, and never says anything.
 func newBlindWatch(host *root, reads *reads) (*watch, error) {
 	never, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {

@@ -71,11 +71,11 @@ func (b *breaker) count(ctx context.Context) error {
 		log.FromContext(ctx).Info("Breaker changed", "open", open, "objects", len(list.Items), "max", b.options.MaxObjects)
 	}
 	b.metrics.counted(len(list.Items), unmatched, open)
-	return b.tell(ctx, agents.Items, open)
+	return b.setSuspended(ctx, agents.Items, open)
 }
 
-// tell sets suspendCreates of every agent that has it otherwise. The agent reads it in the answer to its next write.
-func (b *breaker) tell(ctx context.Context, agents []v1alpha1.NodeContainerAgent, open bool) error {
+// setSuspended sets suspendCreates of every agent that has it otherwise. The agent reads it in the answer to its next write.
+func (b *breaker) setSuspended(ctx context.Context, agents []v1alpha1.NodeContainerAgent, open bool) error {
 	for i := range agents {
 		agent := &agents[i]
 		if agent.Spec.SuspendCreates == open {

@@ -52,7 +52,7 @@ func (r *containers) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if found.reason == v1alpha1.ReasonPending && now.Sub(bornAt(&c)) < quietFor {
 		return ctrl.Result{RequeueAfter: quietFor}, nil
 	}
-	if err := r.tell(ctx, &c, found, pod, now); err != nil {
+	if err := r.writeMatch(ctx, &c, found, pod, now); err != nil {
 		return ctrl.Result{}, err
 	}
 	if err := r.deleteExcess(ctx, &c); err != nil {
@@ -73,9 +73,9 @@ func next(c *v1alpha1.NodeContainer, found finding, due, now time.Time) time.Dur
 	return 0
 }
 
-// tell writes PodMatched, and SpecMatched of a container with a pod, where they changed. What is said of the spec of a
+// writeMatch writes PodMatched, and SpecMatched of a container with a pod, where they changed. What is said of the spec of a
 // container that stopped stays: its pod may ask for something else by now.
-func (r *containers) tell(ctx context.Context, c *v1alpha1.NodeContainer, found finding, pod *corev1.Pod, now time.Time) error {
+func (r *containers) writeMatch(ctx context.Context, c *v1alpha1.NodeContainer, found finding, pod *corev1.Pod, now time.Time) error {
 	podMatched, changed := condition(c.Status.Conditions, v1alpha1.ConditionPodMatched, found, now)
 	status := apply.NodeContainerStatus().WithConditions(podMatched)
 

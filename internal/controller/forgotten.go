@@ -12,22 +12,22 @@ import (
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
-// toldWithin is how long an agent that begins anew has to tell of all containers that it finds.
-const toldWithin = time.Minute
+// initialSyncTimeout is how long an agent that begins anew has to report all containers that it finds.
+const initialSyncTimeout = time.Minute
 
 // isForgotten reports whether nobody follows c any more, and nobody has said so: the checkpoint of its node's agents was
-// lost, and the agent that came then has listed what there is, and told all of it.
+// lost, and the agent that came then has listed what there is, and reported all of it.
 func isForgotten(c *v1alpha1.NodeContainer, agent *v1alpha1.NodeContainerAgent, now time.Time) bool {
 	s := &agent.Status
 	if !isUnconfirmed(c, s.KnownSince) || s.LastListTime == nil || s.HeartbeatTime == nil {
 		return false
 	}
-	hasToldAll := !s.LastListTime.Before(s.KnownSince) && s.HeartbeatTime.Sub(s.KnownSince.Time) >= toldWithin &&
+	hasReportedAll := !s.LastListTime.Before(s.KnownSince) && s.HeartbeatTime.Sub(s.KnownSince.Time) >= initialSyncTimeout &&
 		ptr.Deref(s.Suppressed, 0) == 0 && ptr.Deref(s.Dropped, 0) == 0
-	return hasToldAll && c.Spec.BootID == s.BootID && now.Sub(c.CreationTimestamp.Time) >= toldWithin
+	return hasReportedAll && c.Spec.BootID == s.BootID && now.Sub(c.CreationTimestamp.Time) >= initialSyncTimeout
 }
 
-// isUnconfirmed reports whether c was told before its node's containers were known, and nothing has been said of it since.
+// isUnconfirmed reports whether c was reported before its node's containers were known, and nothing has been said of it since.
 func isUnconfirmed(c *v1alpha1.NodeContainer, knownSince *metav1.Time) bool {
 	observed := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionObserved)
 	return knownSince != nil && c.Status.State != v1alpha1.StateStopped && c.CreationTimestamp.Before(knownSince) &&

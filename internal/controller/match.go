@@ -56,7 +56,7 @@ func match(c *v1alpha1.NodeContainer, pods []corev1.Pod, now time.Time) (finding
 		return finding{metav1.ConditionFalse, v1alpha1.ReasonPodGone, ""}, nil
 	case claimed.Spec.NodeName != c.Spec.NodeName:
 		return finding{metav1.ConditionFalse, v1alpha1.ReasonNotInPodStatus, fmt.Sprintf("the pod is on node %q", claimed.Spec.NodeName)}, nil
-	case c.Spec.Type == v1alpha1.TypeSandbox: // no status tells of sandboxes
+	case c.Spec.Type == v1alpha1.TypeSandbox: // no status has sandboxes
 		return matched, claimed
 	case c.Status.State == v1alpha1.StateStopped && (before != nil && before.Status == metav1.ConditionTrue || restarted(c, claimed)):
 		return matched, claimed // a status names the last two instances only

@@ -8,7 +8,7 @@ import (
 )
 
 // outlivedByNode reports whether c's node has booted since c was made: c ended, and no agent will say so. Boot IDs have
-// no order. What tells an earlier boot from one that the Node does not know yet is that the kubelet has reported since
+// no order. What distinguishes an earlier boot from one that the Node does not know yet is that the kubelet has reported since
 // c was made; where it never did, nothing is known.
 func outlivedByNode(c *v1alpha1.NodeContainer, node *corev1.Node) bool {
 	boot := node.Status.NodeInfo.BootID

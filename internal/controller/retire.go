@@ -55,7 +55,7 @@ func goneAt(c *v1alpha1.NodeContainer, now time.Time) time.Time {
 	return before.LastTransitionTime.Time
 }
 
-// endedAt is when c ended, or was first told of if that was later. Of one whose end nobody saw it is the last time
+// endedAt is when c ended, or was first reported if that was later. Of one whose end nobody saw it is the last time
 // that something was found out about it.
 func endedAt(c *v1alpha1.NodeContainer) time.Time {
 	ended := c.CreationTimestamp.Time

@@ -21,7 +21,7 @@ import (
 
 const (
 	checkpointVersion = 1
-	// saveEvery is how much of what the API was told a crash can make the next agent tell again.
+	// saveEvery is how much of what the API has a crash can make the next agent write again.
 	saveEvery = time.Second
 	// saveTimeout is how long anybody waits for the file to be written. A disk that is busy takes less.
 	saveTimeout = time.Second
@@ -108,7 +108,7 @@ func (c *Checkpoint) setStarted(at time.Time) {
 // that has been handed on was begun. It is called after Load.
 func (c *Checkpoint) KnownSince() time.Time { return c.knownSince }
 
-// Load brings what the file has of this boot into the Set, and returns those containers, each as it was told last. The
+// Load brings what the file has of this boot into the Set, and returns those containers, each as it was reported last. The
 // error says why there are none; the Set is empty then, and all is well otherwise. No file is no error. It waits for the
 // file system for limit at most: the error is then ErrHangs.
 func (c *Checkpoint) Load(limit time.Duration) ([]hook.Container, error) {
@@ -185,13 +185,13 @@ func (c *Checkpoint) save() error {
 func (c *Checkpoint) Run(ctx context.Context) error {
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
-	told := ""
+	logged := ""
 	for {
 		switch err := c.Save(); {
 		case err == nil:
-			told = ""
-		case err.Error() != told:
-			told = err.Error()
+			logged = ""
+		case err.Error() != logged:
+			logged = err.Error()
 			logr.FromContextOrDiscard(ctx).Error(err, "Writing checkpoint: the next agent will not know how containers ended")
 		}
 		select {
@@ -229,7 +229,7 @@ func (s *Set) encoded() ([][]byte, int, error) {
 	return all, s.changes, nil
 }
 
-// restore adds a member of a checkpoint. A sandbox that was hidden is told of where sandboxes are asked for now; one that
+// restore adds a member of a checkpoint. A sandbox that was hidden is reported where sandboxes are asked for now; one that
 // the API has is followed to its end even where they are not any more.
 func (s *Set) restore(m *member) {
 	s.mu.Lock()

@@ -2,7 +2,7 @@ package desired
 
 import "github.com/containerhook/containerhook/api/v1alpha1"
 
-// What the API has of a Set's objects, as far as the Set was told.
+// What the API has of a Set's objects, as far as the Set knows.
 
 // Next returns the object of a name where the API does not have it as it is here, and whether the API has one of that name
 // at all. It is nil where nothing is to be written.

@@ -15,7 +15,7 @@ import (
 type Options struct {
 	object.Options
 
-	Sandboxes  bool // tell of pod sandboxes too; default false
+	Sandboxes  bool // report pod sandboxes too; default false
 	MaxObjects int  // how many containers to keep; default 2,000
 }
 
@@ -43,7 +43,7 @@ type Set struct {
 
 // member is one container. Its exported fields are what a checkpoint holds of it.
 type member struct {
-	Container hook.Container // as it was told last
+	Container hook.Container // as it was reported last
 	Object    *v1alpha1.NodeContainer
 	Source    hook.Source // of the first event
 	Problem   string      // why facts are missing that only the first event could bring
@@ -62,7 +62,7 @@ func NewSet(o Options) *Set {
 }
 
 // Apply takes an event in. It returns the container's object as it now is, and whether the event changed it: nil and
-// false where the container is not told of, a sandbox or one too many.
+// false where the container is not reported, a sandbox or one too many.
 func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +70,7 @@ func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
 	m, known := s.members[key]
 	switch {
 	case known && object.IsLate(e.State, m.Object.Status.State):
-		return m.told(), false
+		return m.visible(), false
 	case s.left[key]:
 		if e.State == hook.Stopped {
 			delete(s.left, key)
@@ -97,7 +97,7 @@ func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
 		m.Object, m.Settled = &next, false
 		s.add(key, m)
 	}
-	return m.told(), changed && !m.Hidden
+	return m.visible(), changed && !m.Hidden
 }
 
 func (s *Set) add(key hook.Key, m *member) {
@@ -114,8 +114,8 @@ func (s *Set) note(m *member) {
 	s.changes++
 }
 
-// told returns what others may see of m.
-func (m *member) told() *v1alpha1.NodeContainer {
+// visible returns what others may see of m.
+func (m *member) visible() *v1alpha1.NodeContainer {
 	if m.Hidden {
 		return nil
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
 
-// maxDifferences is how many differences are named; that there are more tells enough.
+// maxDifferences is how many differences are named; that there are more says enough.
 const maxDifferences = 8
 
 // Differences names what c has and p, its pod, did not ask for. What a pod leaves open is the engine's to choose.

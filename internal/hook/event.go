@@ -1,4 +1,4 @@
-// Package hook is the vocabulary between what sees containers (internal/containerhook) and what tells of them
+// Package hook is the vocabulary between what sees containers (internal/containerhook) and what reports them
 // (internal/object, internal/agent): values only, no behaviour, no Kubernetes and no kernel.
 package hook
 
@@ -51,7 +51,7 @@ const (
 
 // Container is what the node knows of one container.
 type Container struct {
-	ID      string // as the runtime was told; it passed runc's validateID
+	ID      string // as the runtime was given it; it passed runc's validateID
 	Name    string // the engine's name for it (conmon --name); often empty
 	Runtime Runtime
 	Bundle  string // absolute, as the runtime's process sees it

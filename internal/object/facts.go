@@ -8,7 +8,7 @@ import (
 )
 
 // specOf makes the spec of a NodeContainer from the first event of a container, the only one with its config.json.
-// Without config.json it has what the runtime was told.
+// Without config.json it has what the runtime was asked for.
 func specOf(e *hook.Event, o *Options) v1alpha1.NodeContainerSpec {
 	var c cutter
 	spec := v1alpha1.NodeContainerSpec{

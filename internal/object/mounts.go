@@ -17,63 +17,63 @@ var kernelFilesystems = []string{"proc", "sysfs", "tmpfs", "devpts", "mqueue", "
 
 // mountsOf returns the mounts that reach into the node or outlive the container.
 func mountsOf(c *cutter, mounts []specs.Mount, own owners) []v1alpha1.ContainerMount {
-	var told []v1alpha1.ContainerMount
+	var published []v1alpha1.ContainerMount
 	for _, m := range mounts {
 		bind := m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
 		if m.Destination == "" || !bind && slices.Contains(kernelFilesystems, m.Type) || bind && own.ephemeral(m.Source) {
 			continue
 		}
-		if len(told) == maxMounts {
+		if len(published) == maxMounts {
 			c.cut("mounts")
 			break
 		}
-		told = append(told, mountOf(c, m, bind))
+		published = append(published, mountOf(c, m, bind))
 	}
-	return told
+	return published
 }
 
 // mountOf looks at two of a mount's options and copies none: others hold passwords (cifs) and keys. The source of a
-// network filesystem may hold one too, so only paths are told.
+// network filesystem may hold one too, so only paths are published.
 func mountOf(c *cutter, m specs.Mount, bind bool) v1alpha1.ContainerMount {
-	told := v1alpha1.ContainerMount{Destination: c.text("mounts", m.Destination, MaxPath)}
+	mount := v1alpha1.ContainerMount{Destination: c.text("mounts", m.Destination, MaxPath)}
 	if strings.HasPrefix(m.Source, "/") && !strings.HasPrefix(m.Source, "//") { // "//" begins a share of a server
-		told.Source = c.text("mounts", m.Source, MaxPath)
+		mount.Source = c.text("mounts", m.Source, MaxPath)
 	}
 	if !bind {
-		told.Type = c.text("mounts", m.Type, maxType)
+		mount.Type = c.text("mounts", m.Type, maxType)
 	}
 	for _, option := range m.Options { // of two that contradict each other the last one holds, as for mount(8)
 		switch option {
 		case "ro", "rro":
-			told.ReadOnly = true
+			mount.ReadOnly = true
 		case "rw", "rrw":
-			told.ReadOnly = false
+			mount.ReadOnly = false
 		case "slave", "rslave":
-			told.Propagation = v1alpha1.PropagationHostToContainer
+			mount.Propagation = v1alpha1.PropagationHostToContainer
 		case "shared", "rshared":
-			told.Propagation = v1alpha1.PropagationBidirectional
+			mount.Propagation = v1alpha1.PropagationBidirectional
 		case "private", "rprivate", "unbindable", "runbindable":
-			told.Propagation = ""
+			mount.Propagation = ""
 		}
 	}
-	return told
+	return mount
 }
 
 func devicesOf(c *cutter, devices []specs.LinuxDevice) []v1alpha1.ContainerDevice {
-	var told []v1alpha1.ContainerDevice
+	var published []v1alpha1.ContainerDevice
 	for _, d := range capped(c, "devices", devices, maxDevices) {
 		if d.Path == "" {
 			continue
 		}
-		told = append(told, v1alpha1.ContainerDevice{
+		published = append(published, v1alpha1.ContainerDevice{
 			Path:   c.text("devices", d.Path, MaxPath),
 			Device: c.text("devices", fmt.Sprintf("%s %d:%d", d.Type, d.Major, d.Minor), maxWord),
 		})
 	}
-	return told
+	return published
 }
 
-// owners tells what belongs to a container or its pod alone.
+// owners knows what belongs to a container or its pod alone.
 type owners struct {
 	pod string   // the pod's UID, or empty
 	ids []string // of the container and its sandbox

@@ -1,10 +1,10 @@
-// Package object says what is told of one container: of a hook.Event it makes a NodeContainer.
+// Package object says what is published of one container: of a hook.Event it makes a NodeContainer.
 //
 //	hook.Event ─► facts, pod, security, mounts ─► spec, once   ┐
 //	           ─► status ─► merged, never backwards            ├─► NodeContainer
 //	           ─► name                                         ┘
 //
-// All of it are functions of values. What config.json holds is not trusted and not all told: redact.go says what never
+// All of it are functions of values. What config.json holds is not trusted and not all published: redact.go says what never
 // leaves the node, and bounds what does.
 package object
 
@@ -23,7 +23,7 @@ type Options struct {
 	BootID   string // required: /proc/sys/kernel/random/boot_id
 
 	// HostNamespaces returns those of the node's process 1. Of one that is 0 the containers' status.hostNamespaces do not
-	// tell; of none by default. It is called for each event.
+	// copy; of none by default. It is called for each event.
 	HostNamespaces func() hook.Namespaces
 
 	Annotations []string         // keys of annotations to copy into objects, at most 16; default none

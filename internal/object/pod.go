@@ -16,7 +16,7 @@ type dialect struct {
 	handler                   string
 }
 
-// dialects are told apart by kind. Docker's config.json has no annotations, with cri-dockerd neither: labels stay with
+// dialects differ by kind. Docker's config.json has no annotations, with cri-dockerd neither: labels stay with
 // the engine. Podman says container-manager things only, and "container" in CRI-O's words for a member of its own pods.
 var dialects = []dialect{
 	{ // containerd, internal/cri/annotations
@@ -114,7 +114,7 @@ func (cl *claim) owners(containerID string) owners {
 // kubepods-burstable-pod<UID with _>.slice:cri-containerd:…. The UID of a static pod is a hash.
 var podCgroup = regexp.MustCompile(`(?:^|[/-])pod([0-9a-f]{32}|[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?[:/]`)
 
-// podUIDOf returns the UID of the pod to which a cgroup belongs, or nothing. It is all that tells of the pod of a
+// podUIDOf returns the UID of the pod to which a cgroup belongs, or nothing. It is all that is known of the pod of a
 // container of cri-dockerd.
 func podUIDOf(cgroupsPath string) string {
 	m := podCgroup.FindStringSubmatch(prefix(cgroupsPath, MaxPath))

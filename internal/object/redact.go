@@ -12,7 +12,7 @@ import (
 
 // What never leaves the node: the environment, arguments past the first, mount options but for read-only and
 // propagation, arguments and environment of hooks, annotations that nobody asked for. An object is built of what is
-// told, field by field: nothing is copied whole and then redacted.
+// published, field by field: nothing is copied whole and then redacted.
 
 // The bounds of the API (MaxLength and MaxItems of v1alpha1). What is over them would be refused whole.
 const (

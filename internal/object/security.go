@@ -33,7 +33,7 @@ func securityOf(c *cutter, root *specs.Root, process *specs.Process, linux *spec
 	return s
 }
 
-// namespaces are the types of namespaces that can be the node's own, in the order in which they are told.
+// namespaces are the types of namespaces that can be the node's own, in the order in which they are published.
 var namespaces = []struct {
 	oci  specs.LinuxNamespaceType
 	name v1alpha1.NamespaceType

@@ -20,7 +20,7 @@ const (
 	byStoppedName = "stoppedName" // NameOf
 )
 
-// Indexes are what the cache must be told before it is read from here.
+// Indexes are what the cache must have before it is read from here.
 var Indexes = []struct {
 	Object client.Object
 	Field  string

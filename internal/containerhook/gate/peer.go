@@ -16,7 +16,7 @@ const (
 	// hungAfter is how long a worker may say nothing before it is replaced. A node that is busy is no reason: one that
 	// starves gets some time in half a minute, and meanwhile nobody waits for it.
 	hungAfter = int64(30 * time.Second)
-	// nudgeAfter is how long a worker may keep the one goroutine that reads what the gate says before it is told to have
+	// nudgeAfter is how long a worker may keep the one goroutine that reads what the gate says before it is asked to have
 	// another one: it may have run into what hangs.
 	nudgeAfter = 2 * time.Millisecond
 	// maxMarks bounds the marks: a node has a few runtimes.
@@ -157,7 +157,7 @@ func (g *Gate) handle(m *message, fd int) {
 	closeAll(fd)
 }
 
-// inode tells binaries apart, whatever they are called.
+// inode identifies a binary, whatever they are called.
 type inode struct{ dev, ino uint64 }
 
 func inodeOf(fd int) (inode, error) {

@@ -52,7 +52,7 @@ func Configs(t testing.TB) []string {
 	return names
 }
 
-// Created is the first event of a container with a config.json, as the hook tells it.
+// Created is the first event of a container with a config.json, as the hook reports it.
 func Created(name string, spec *specs.Spec) hook.Event {
 	id := idOf(name, spec)
 	root := "/run/runc"
@@ -84,7 +84,7 @@ func idOf(name string, spec *specs.Spec) string {
 	return name
 }
 
-// Event returns the event that words tell:
+// Event returns the event that words describe:
 //
 //	ID STATE [config=NAME] [exit=N] …
 //

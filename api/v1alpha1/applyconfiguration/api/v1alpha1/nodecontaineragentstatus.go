@@ -21,8 +21,8 @@ type NodeContainerAgentStatusApplyConfiguration struct {
 	// bootID is the node's boot ID.
 	BootID *string `json:"bootID,omitempty"`
 	// knownSince is since when this node's agents, one after the other, have known all of its containers. It begins anew
-	// where an agent finds no checkpoint of the one before it: a container of the usual runtimes that was told before,
-	// and has not been told since, ended in between. Empty while some of the runtimes' state cannot be read.
+	// where an agent finds no checkpoint of the one before it: a container of the usual runtimes that was reported before,
+	// and has not been reported since, ended in between. Empty while some of the runtimes' state cannot be read.
 	KnownSince *metav1.Time `json:"knownSince,omitempty"`
 	// heartbeatTime is when the agent wrote this last. It does so once a minute, and when a condition changes.
 	HeartbeatTime *metav1.Time `json:"heartbeatTime,omitempty"`

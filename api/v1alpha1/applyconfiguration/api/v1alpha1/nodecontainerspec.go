@@ -11,7 +11,7 @@ import (
 // NodeContainerSpecApplyConfiguration represents a declarative configuration of the NodeContainerSpec type for use
 // with apply.
 //
-// NodeContainerSpec is what a container was created with: what its runtime was told, and what its bundle's config.json
+// NodeContainerSpec is what a container was created with: what its runtime was asked for, and what its bundle's config.json
 // asked for. An empty field means that it was not asked for; or that it could not be read, where condition FactsComplete
 // is False.
 type NodeContainerSpecApplyConfiguration struct {
@@ -20,7 +20,7 @@ type NodeContainerSpecApplyConfiguration struct {
 	// bootID is the node's boot ID when the container was created. After a reboot the node has another one, and the
 	// container is gone.
 	BootID *string `json:"bootID,omitempty"`
-	// containerID is the container's ID, as its runtime was told. It is not unique: it can be used again, and by
+	// containerID is the container's ID, as its runtime was given it. It is not unique: it can be used again, and by
 	// another runtime.
 	ContainerID *string `json:"containerID,omitempty"`
 	// name is the engine's own name for the container (podman --name, nerdctl --name). A name within a pod is
@@ -30,7 +30,7 @@ type NodeContainerSpecApplyConfiguration struct {
 	Type *apiv1alpha1.ContainerType `json:"type,omitempty"`
 	// runtime is the OCI runtime that made the container.
 	Runtime *ContainerRuntimeApplyConfiguration `json:"runtime,omitempty"`
-	// bundle is the absolute path of the directory of config.json, as the runtime sees it. It also tells which engine the
+	// bundle is the absolute path of the directory of config.json, as the runtime sees it. It also says which engine the
 	// container belongs to: what is below /run/containerd/io.containerd.runtime.v2.task/moby is docker's.
 	Bundle *string `json:"bundle,omitempty"`
 	// cgroupsPath is the cgroup that config.json names: a path, or "slice:prefix:name" for systemd.
@@ -60,7 +60,7 @@ type NodeContainerSpecApplyConfiguration struct {
 	Hooks []ContainerHookApplyConfiguration `json:"hooks,omitempty"`
 	// resources are the container's limits at its creation.
 	Resources *ContainerResourcesApplyConfiguration `json:"resources,omitempty"`
-	// annotations are those annotations of config.json that the agent was told to copy; none by default.
+	// annotations are those annotations of config.json that the agent copies; none by default.
 	Annotations map[string]apiv1alpha1.AnnotationValue `json:"annotations,omitempty"`
 	// truncated are the fields of spec in which something was cut off, or replaced because it cannot be printed.
 	Truncated []string `json:"truncated,omitempty"`
