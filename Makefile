@@ -196,7 +196,7 @@ verify-shell: ## Run shellcheck on every script.
 
 .PHONY: verify-api
 verify-api: ## Fail where what is generated of api/ is not what is there.
-	@hack/unchanged.sh update-api api config/crd
+	@hack/unchanged.sh update-api api config/crd docs/api.md
 
 .PHONY: verify-bpf
 verify-bpf: ## Fail where the compiled BPF is not what Debian 12's clang makes of bpf/*.c.
@@ -273,9 +273,11 @@ vet: ## Run go vet.
 	@go vet ./...
 
 .PHONY: update-api
-update-api: ## Generate the deep copies, the apply configurations and the CRDs of api/.
+update-api: ## Generate the deep copies, the apply configurations, the CRDs and docs/api.md of api/.
 	@$(TOOL) controller-gen object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt \
 		crd output:crd:dir=config/crd/bases paths=./api/v1alpha1
+	@$(SHIPPED) go tool -modfile=tools/apidocs/go.mod crd-ref-docs --source-path=api/v1alpha1 --config=hack/api-docs.yaml --renderer=markdown \
+		--output-path=docs/api.md --log-level=ERROR
 
 .PHONY: update-bpf
 update-bpf: ## Compile bpf/*.c for amd64 and arm64 with clang, and generate its Go types.
