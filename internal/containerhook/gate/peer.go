@@ -29,7 +29,8 @@ type peer struct {
 	life   int   // a pipe that closes when the worker is killed, though it may not end
 	bell   int   // an eventfd of both
 	heard  int64 // CLOCK_MONOTONIC, ns: when the worker last said something
-	sent   int64 // the same of the first that was sent since
+	sent   int64 // the same of the first that was sent since, or of the last ring
+	rings  int   // since heard
 	pinged int64
 	silent bool // it missed a deadline, and has said nothing since
 }
@@ -42,17 +43,21 @@ func (p *peer) send(m *message) bool {
 	return send(p.fd, m.bytes()) == nil
 }
 
-// nudge rings where the worker has not said anything to what it was sent, and returns when to look again.
+// nudge rings where the worker has not said anything to what it was sent, and returns when to look again: later each time.
 func (p *peer) nudge(now int64) int64 {
-	switch {
-	case p.sent <= p.heard:
+	if p.sent <= p.heard {
+		p.rings = 0
 		return math.MaxInt64
-	case now-p.sent >= int64(nudgeAfter):
-		one := uint64(1)
-		_ = write(p.bell, unsafe.Pointer(&one), unsafe.Sizeof(one)) // fails only where it rings already
-		p.sent = now
 	}
-	return p.sent + int64(nudgeAfter)
+	wait := int64(nudgeAfter) << min(p.rings, 9)
+	if now-p.sent < wait {
+		return p.sent + wait
+	}
+	one := uint64(1)
+	_ = write(p.bell, unsafe.Pointer(&one), unsafe.Sizeof(one)) // fails only where it rings already
+	p.sent = now
+	p.rings++
+	return now + 2*wait
 }
 
 func (p *peer) ping() {
