@@ -53,6 +53,8 @@ func TestTheContainersOfANodeThatIsDeletedGoWithinSeconds(t *testing.T) {
 	bystander, _ := startPod(t, stays)
 	startPod(t, gone)
 	id := idOf(bystander.Status.ContainerStatuses[0].ContainerID)
+	// Another test may have stopped the agent there.
+	eventually(t, 2*time.Minute, func(ctx context.Context) error { return runsAs(ctx, id, v1alpha1.ReasonMatched) })
 	t.Run("gone", func(t *testing.T) {
 		t.Cleanup(func() { bringBack(t, gone) })
 		if _, err := cluster(t.Context(), "crash", gone); err != nil {
