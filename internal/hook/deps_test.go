@@ -14,6 +14,8 @@ var (
 	kubernetes = []string{"k8s.io", "sigs.k8s.io"}
 	kernel     = []string{"github.com/cilium/ebpf", "github.com/s3rj1k/go-fanotify"}
 	clients    = []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime"}
+	// A parser that is Kubernetes' by its name only: its dependencies are the standard library's.
+	parsers = []string{"sigs.k8s.io/json"}
 )
 
 // The generated apply configurations: what is client-go's in the API is theirs, so that its types stay light.
@@ -72,7 +74,7 @@ func TestEveryPackageKeepsToItsLayer(t *testing.T) {
 			if ours, ok := strings.CutPrefix(dep, module); ok && !slices.Contains(layer.ours, ours) {
 				t.Errorf("%s reaches %s", name, ours)
 			}
-			if within(dep, layer.never) {
+			if within(dep, layer.never) && !within(dep, parsers) {
 				t.Errorf("%s reaches %s", name, dep)
 			}
 		}
