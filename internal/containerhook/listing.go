@@ -40,6 +40,15 @@ var rootlessStateRoots = []string{
 	"/run/user/*/docker/runtime-*/*",
 }
 
+// statePatterns are those of all state directories that are listed.
+func (o *Options) statePatterns() []string {
+	patterns := slices.Concat(defaultStateRoots, o.StateRoots)
+	if o.Rootless {
+		patterns = append(patterns, rootlessStateRoots...)
+	}
+	return patterns
+}
+
 // listed is one container that a runtime keeps state of.
 type listed struct {
 	id    string // passed validID

@@ -151,11 +151,7 @@ func probeRuntimes(ctx context.Context, host *root, o Options, reads *reads) []C
 }
 
 func probeState(host *root, o Options, reads *reads) (checks []Check) {
-	patterns := append(append([]string{}, defaultStateRoots...), o.StateRoots...)
-	if o.Rootless {
-		patterns = append(patterns, rootlessStateRoots...)
-	}
-	for dir, err := range stateRoots(host, patterns, reads) {
+	for dir, err := range stateRoots(host, o.statePatterns(), reads) {
 		var ids []string
 		if err == nil {
 			ids, err = within(reads, dir, func() ([]string, error) { return host.names(dir) }, nil)

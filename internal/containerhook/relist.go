@@ -71,12 +71,8 @@ func (h *Hook) list(ctx context.Context, first bool) {
 		return
 	case known = <-reply:
 	}
-	patterns := append(slices.Clone(defaultStateRoots), h.o.StateRoots...)
-	if h.o.Rootless {
-		patterns = append(patterns, rootlessStateRoots...)
-	}
 	names := h.names()
-	for l, err := range list(h.host, patterns, h.reads) {
+	for l, err := range list(h.host, h.o.statePatterns(), h.reads) {
 		var e entry
 		var t task.Task
 		if err == nil {

@@ -135,7 +135,7 @@ func (l *Lookup) findHost(hostProc string, level, pidns *ebpf.Variable) error {
 }
 
 // OfEvent looks up the task that the event held which group returned with the descriptor event. It must run in the
-// thread that alone reads and answers that group: it walks the group's list of events that wait, which both change.
+// goroutine that alone reads and answers that group: it walks the group's list of events that wait, which both change.
 func (l *Lookup) OfEvent(group, event int) (Task, error) {
 	return l.ask(l.ofEvent, uint64(group), uint64(event))
 }
