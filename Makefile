@@ -161,6 +161,8 @@ test-parts: gotestsum
 	@test/kubernetes/build.sh etcd controlplane
 	@test/kubernetes/build.sh
 	@$(MAKE) --no-print-directory chart-tools lint-tool
+	@$(MAKE) --no-print-directory image PLATFORMS=linux/$$(go env GOARCH)
+	@$(SHIPPED) go test -vet=off -c -o /dev/null ./test/e2e
 
 .PHONY: kubernetes
 kubernetes: ## Build Kubernetes and containerd, once. PARTS="etcd controlplane" is what test-api needs.

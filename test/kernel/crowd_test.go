@@ -241,7 +241,7 @@ func TestABusyNodeEndsNoWorker(t *testing.T) {
 
 func busyNode(t *testing.T, realtime bool) {
 	const hogs = 8
-	lasts := time.Duration(machine.Volume(15, 300)) * time.Second
+	lasts := time.Duration(machine.Volume(8, 300)) * time.Second
 	n := newNode(t)
 	// What else the machine does is not the node's: that has most of it. The groups are removed after the agent.
 	node := newCPUGroup(t, cpuGroup(cpuRoot()), testCgroup()+"-node", 64<<10)

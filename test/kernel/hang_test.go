@@ -67,6 +67,9 @@ func (i *ill) inTheirs(argv ...string) *exec.Cmd {
 // Then the worker, of which a thread is in the kernel and cannot end, is killed, stopped, or out of memory: the next one
 // works beside it.
 func TestAFileSystemThatHangsHoldsNobodyElse(t *testing.T) {
+	if !machine.Long() {
+		t.Parallel() // most of it is the half minute that a worker may starve
+	}
 	for _, place := range places {
 		for _, fault := range []string{"killed", "stopped", "out of memory"} {
 			if fault != "killed" && place.what != "state.json" && !machine.Long() {

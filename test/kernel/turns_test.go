@@ -13,7 +13,7 @@ import (
 // TestGateAndWorkerDieInTurnsWhileContainersCome: no exec fails, none is held for long, each container is reported as one,
 // and the marks are those from before.
 func TestGateAndWorkerDieInTurnsWhileContainersCome(t *testing.T) {
-	rounds := machine.Volume(12, 200)
+	rounds := machine.Volume(9, 200)
 	n := newNode(t)
 	born, by := 0, map[string]int{}
 	a := n.startAgent()
