@@ -9,7 +9,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 dir=.cache/suites
 mkdir -p $dir
-rm -f $dir/*.{counts,skips,log,json,lane}
+rm -f $dir/*.{counts,skips,log,json,lane} $dir/.interrupted
 
 say() { printf '%s %s\n' "$(date +%T)" "$*"; }
 
@@ -24,14 +24,14 @@ show() {
 }
 
 run_lane() {
-  local niceness=$1 target suite began status interrupted=
+  local niceness=$1 target suite began status
   shift
-  trap interrupted=1 INT
+  trap : INT # the suite's, which cleans up
   for target in "$@"; do
-    [[ -z $interrupted ]] || break
+    [[ ! -e $dir/.interrupted ]] || break
     suite=${target#test-} began=$SECONDS
     say "begin $suite"
-    nice -n "$niceness" make --no-print-directory "$target" &>"$dir/$suite.log"
+    nice -n "$niceness" env --default-signal=INT make --no-print-directory "$target" &>"$dir/$suite.log"
     status=$?
     if [[ ! -e $dir/$suite.counts ]]; then
       echo "suite $suite: ended with status $status and counted nothing" >>"$dir/$suite.log"
@@ -42,15 +42,24 @@ run_lane() {
   done
 }
 
-# Each in the background is a process group of its own: an interrupt is passed on to every one, because a shell has what it
-# starts in the background ignore it, and all are waited for, until they have cleaned up.
+# Each in the background is a process group of its own: an interrupt is passed on to every one, and all are waited for, until
+# they have cleaned up. What a shell starts in the background ignores it, this script perhaps too, and all below it.
 set -m
 groups=()
 interrupted=
-trap 'interrupted=1; for group in "${groups[@]}"; do kill -INT -- "-$group" 2>/dev/null; done' INT TERM HUP
+# shellcheck disable=SC2317 # called by the trap
+interrupt() {
+  local group
+  interrupted=1
+  : >"$dir/.interrupted"
+  for group in "${groups[@]}"; do
+    kill -INT -- "-$group" 2>/dev/null
+  done
+}
+trap interrupt INT TERM HUP
 
 if [[ $1 == --build ]]; then
-  nice -n 10 make --no-print-directory "$2" </dev/null &>$dir/build.log &
+  nice -n 10 env --default-signal=INT make --no-print-directory "$2" </dev/null &>$dir/build.log &
   build=$!
   groups+=("$build")
   shift 2

@@ -207,6 +207,7 @@ fi
 commit=$(git rev-parse --short HEAD)
 mkdir -p "$dir" "$cache"
 trap '((!${#booted[@]})) || kill "${!booted[@]}"' EXIT
+trap 'exit 130' INT TERM # and so to that
 exec 9>"$cache/lock"
 flock 9 # another checkout may fill the same cache
 update
