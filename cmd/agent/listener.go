@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -13,13 +14,14 @@ const (
 )
 
 // crowdedListener is a listener for a port that strangers reach. A newcomer is never refused: where there are too many
-// connections, of its address or at all, the one that is there longest is closed for it. So whoever opens connections and
-// keeps them, idle or slow, closes his own, and a probe or a scrape, which takes milliseconds, gets through.
+// connections, of its address or at all, the oldest one is closed for it of the address that has most. So whoever opens
+// connections, and keeps them or comes again, closes his own, and a probe or a scrape gets through.
 type crowdedListener struct {
 	net.Listener
 
-	mu    sync.Mutex
-	conns []*crowdedConn // guarded by mu; the oldest first
+	mu       sync.Mutex
+	conns    []*crowdedConn // guarded by mu; the oldest first
+	ofSource map[string]int // guarded by mu; how many of conns each address has
 }
 
 type crowdedConn struct {
@@ -29,7 +31,9 @@ type crowdedConn struct {
 	closed sync.Once
 }
 
-func newCrowdedListener(l net.Listener) *crowdedListener { return &crowdedListener{Listener: l} }
+func newCrowdedListener(l net.Listener) *crowdedListener {
+	return &crowdedListener{Listener: l, ofSource: map[string]int{}}
+}
 
 func (l *crowdedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
@@ -52,21 +56,19 @@ func (l *crowdedListener) admit(c *crowdedConn) (evicted *crowdedConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns = append(l.conns, c)
-	ofSource := 0
-	for _, other := range l.conns {
-		if other.source == c.source {
-			ofSource++
-		}
+	l.ofSource[c.source]++
+	if l.ofSource[c.source] <= maxPerSource && len(l.conns) <= maxConnections {
+		return nil
 	}
-	switch {
-	case ofSource > maxPerSource:
-		for _, other := range l.conns {
-			if other.source == c.source {
-				return other
-			}
+
+	most := 0
+	for _, count := range l.ofSource {
+		most = max(most, count)
+	}
+	for _, other := range l.conns {
+		if l.ofSource[other.source] == most {
+			return other
 		}
-	case len(l.conns) > maxConnections:
-		return l.conns[0]
 	}
 	return nil
 }
@@ -75,11 +77,11 @@ func (c *crowdedConn) Close() error {
 	c.closed.Do(func() {
 		c.l.mu.Lock()
 		defer c.l.mu.Unlock()
-		for i, other := range c.l.conns {
-			if other == c {
-				c.l.conns = append(c.l.conns[:i], c.l.conns[i+1:]...)
-				break
-			}
+		if i := slices.Index(c.l.conns, c); i >= 0 {
+			c.l.conns = slices.Delete(c.l.conns, i, i+1)
+		}
+		if c.l.ofSource[c.source]--; c.l.ofSource[c.source] == 0 {
+			delete(c.l.ofSource, c.source)
 		}
 	})
 	return c.Conn.Close()
