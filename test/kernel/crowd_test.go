@@ -76,9 +76,18 @@ func TestProcessesOfAUserDoNotHoldRoots(t *testing.T) {
 	}
 	a.checkUsers(count)
 
-	// What waits before it is read is in no other figure.
+	// What waits before it is read is in no other figure. It is stopped between two heartbeats, of which there are two a
+	// second: the next one is due soon, and the watchdog, which has two seconds from the last, far.
 	before, pid := a.slowHeartbeats(), a.gate()
-	h.hold("the gate under SIGSTOP for 1.2 s", gateStopped, while(send(t, pid, syscall.SIGSTOP), 1200*time.Millisecond, send(t, pid, syscall.SIGCONT)))
+	beats := a.metric("containerhook_heartbeat_seconds_count")
+	a.eventually("with another heartbeat", func() error {
+		if a.metric("containerhook_heartbeat_seconds_count") == beats {
+			return errors.New("there was none")
+		}
+		return nil
+	})
+	<-time.After(200 * time.Millisecond)
+	h.hold("the gate under SIGSTOP for a second", gateStopped, while(send(t, pid, syscall.SIGSTOP), time.Second, send(t, pid, syscall.SIGCONT)))
 	a.eventually("showing that the queue waited", func() error {
 		if got := a.slowHeartbeats(); got <= before {
 			return fmt.Errorf("%v heartbeats took more than half a second, as before", got)
