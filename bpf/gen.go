@@ -8,3 +8,4 @@ package bpf
 //go:generate go tool -modfile=../tools/go.mod bpf2go -target amd64,arm64 -type task -type status Lookup lookup.bpf.c -- -O2 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool -modfile=../tools/go.mod bpf2go -target amd64,arm64 -type question -type status Argv argv.bpf.c -- -O2 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool -modfile=../tools/go.mod bpf2go -target amd64,arm64 -type task -type event -type role -type kind Trace trace.bpf.c -- -O2 -Wall -Werror -I/usr/include/x86_64-linux-gnu
+//go:generate go tool -modfile=../tools/go.mod bpf2go -target amd64,arm64 Filter filter.bpf.c -- -O2 -Wall -Werror -I/usr/include/x86_64-linux-gnu

@@ -37,8 +37,8 @@ type LookupAnswer struct {
 	Argv      uint64
 	GlobalTid uint32
 	HostPidns uint32
+	Quiet     uint32
 	Status    uint32
-	_         [4]byte
 }
 
 type LookupStatus uint32
@@ -74,6 +74,7 @@ type LookupTask struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	LookupMapQuiet          = "quiet"
 	LookupProgTaskOfEvent   = "task_of_event"
 	LookupProgTaskOfProcdir = "task_of_procdir"
 	LookupVarFound          = "found"
@@ -133,6 +134,7 @@ type LookupProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LookupMapSpecs struct {
+	Quiet *ebpf.MapSpec `ebpf:"quiet"`
 }
 
 // LookupVariableSpecs contains global variables before they are loaded into the kernel.
@@ -166,10 +168,13 @@ func (o *LookupObjects) Close() error {
 //
 // It can be passed to LoadLookupObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LookupMaps struct {
+	Quiet *ebpf.Map `ebpf:"quiet"`
 }
 
 func (m *LookupMaps) Close() error {
-	return _LookupClose()
+	return _LookupClose(
+		m.Quiet,
+	)
 }
 
 // LookupVariables contains all global variables after they have been loaded into the kernel.

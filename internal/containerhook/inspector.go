@@ -87,7 +87,6 @@ func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by executable
 	h.sender(ctx)(in)
 	r.Allow(resultOf[cmd.verb])
 	r.Detach()
-	r.Detach()
 
 	// A file system that hangs keeps this goroutine, and nobody else: then the container is reported without its facts.
 	name := cmd.bundle + "/config.json"

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
@@ -49,12 +50,14 @@ type Gate struct {
 
 	// Opened by New; nil where the kernel or a privilege lacks, and then hookErr or tracerErr says what.
 	group     *group
-	lookup    func(group, event int) (task.Task, error) // who waits
+	lookup    *task.Lookup
+	ofEvent   func(group, event int) (task.Task, error) // who waits
 	isReexec  func(pid uint32) bool                     // a runtime's child
 	beat      *heartbeat
 	programs  task.Programs // the worker's
 	hookErr   error
 	tracerErr error
+	filterErr error // every exec is the worker's to look at
 	closers   []io.Closer
 
 	wake   int        // eventfd: something is in peers, or the context has ended
@@ -98,10 +101,12 @@ func New(o Options) (*Gate, error) {
 	}
 
 	// Without the tracer a hook is of no use: nothing would say what became of what is held. The other way round it is.
-	if g.tracerErr = g.openPrograms(); g.tracerErr == nil {
-		g.hookErr = g.openGroup()
-	} else {
-		g.hookErr = g.tracerErr
+	kernel, err := task.KernelTypes()
+	if err == nil {
+		err = g.openPrograms(kernel)
+	}
+	if g.tracerErr, g.hookErr = err, err; err == nil {
+		g.hookErr = g.openGroup(kernel)
 	}
 	_, _ = time.Now().Zone() // reads the time zone, which a log entry would do later
 	debug.FreeOSMemory()     // the kernel's types, which were needed to load the programs only
@@ -109,19 +114,14 @@ func New(o Options) (*Gate, error) {
 }
 
 // openPrograms loads the programs: each lookup twice, for its answer is for one process at a time.
-func (g *Gate) openPrograms() error {
+func (g *Gate) openPrograms(kernel *btf.Spec) (err error) {
 	if err := rlimit.RemoveMemlock(); err != nil { // before 5.11 maps count as locked memory
 		return fmt.Errorf("lift the limit of locked memory: %w", err)
 	}
-	kernel, err := task.KernelTypes()
-	if err != nil {
+	if g.lookup, err = task.OpenLookup(g.o.HostProc, kernel); err != nil {
 		return err
 	}
-	lookup, err := task.OpenLookup(g.o.HostProc, kernel)
-	if err != nil {
-		return err
-	}
-	g.opened(lookup)
+	g.opened(g.lookup)
 	if g.programs.Lookup, err = task.OpenLookup(g.o.HostProc, kernel); err != nil {
 		return err
 	}
@@ -129,15 +129,15 @@ func (g *Gate) openPrograms() error {
 	g.programs.Argv, _ = task.OpenArgvReader(g.o.HostProc, kernel) // the slower way serves as well
 	g.opened(g.programs.Argv)
 
-	if g.programs.Tracer, err = task.OpenTracer(lookup, kernel); err != nil {
+	if g.programs.Tracer, err = task.OpenTracer(g.lookup, kernel); err != nil {
 		return err
 	}
 	g.opened(g.programs.Tracer)
-	g.lookup, g.isReexec = lookup.OfEvent, g.programs.Tracer.IsRuntimeChild
+	g.ofEvent, g.isReexec = g.lookup.OfEvent, g.programs.Tracer.IsRuntimeChild
 	return nil
 }
 
-func (g *Gate) openGroup() (err error) {
+func (g *Gate) openGroup(kernel *btf.Spec) (err error) {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return fmt.Errorf("read the limit of open files: %w", err)
@@ -151,6 +151,11 @@ func (g *Gate) openGroup() (err error) {
 	g.opened(g.group)
 	if err := g.waiter.add(g.group.fd); err != nil {
 		return err
+	}
+	if filter, err := task.OpenFilter(g.lookup, g.group.fd, kernel); err == nil {
+		g.opened(filter)
+	} else {
+		g.filterErr = err
 	}
 	g.beat, err = newHeartbeat(g.group, g.stats)
 	return err
@@ -186,6 +191,9 @@ func (g *Gate) Run(ctx context.Context) error {
 		}
 	} else {
 		logr.FromContextOrDiscard(ctx).Error(g.hookErr, "Cannot hold runtimes: containers are found by listing")
+	}
+	if g.filterErr != nil {
+		logr.FromContextOrDiscard(ctx).V(1).Info("The worker looks at every exec of a runtime", "why", g.filterErr.Error())
 	}
 
 	group.Go(func() error {
@@ -287,7 +295,7 @@ func (g *Gate) hold(fd int32) {
 
 // triage is all that is decided without a wait. What is left to the worker is in m.
 func (g *Gate) triage(fd int32, m *message) (result Result, decided bool) {
-	t, err := g.lookup(g.group.fd, int(fd))
+	t, err := g.ofEvent(g.group.fd, int(fd))
 	switch {
 	case errors.Is(err, task.ErrGone):
 		return Ignored, true
@@ -312,6 +320,8 @@ func (g *Gate) triage(fd int32, m *message) (result Result, decided bool) {
 		return NoWorker, true
 	case g.isReexec(t.Tgid):
 		return Reexec, true
+	case t.Quiet != 0:
+		return Ignored, true
 	case g.peer == nil || g.peer.silent:
 		return NoWorker, true
 	case g.held.len() >= g.limit, t.Euid != 0 && g.held.users >= maxUsers:

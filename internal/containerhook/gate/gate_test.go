@@ -63,7 +63,7 @@ func newFakeNode(t *testing.T, o Options) *fakeNode {
 	n.gate = &Gate{o: o, stats: stats, page: page, wake: wake, waiter: waiter, peers: make(chan *peer, 1), hung: make(chan *peer, 1),
 		marks: map[inode]*mark{}, held: newHeldQueue(), limit: maxHeld,
 		group:    &group{fd: ends[0], notify: &fanotify.NotifyFD{Fd: ends[0], File: os.NewFile(uintptr(ends[0]), "group")}},
-		lookup:   func(int, int) (task.Task, error) { return n.task, n.err },
+		ofEvent:  func(int, int) (task.Task, error) { return n.task, n.err },
 		isReexec: func(uint32) bool { return n.child }}
 	n.binary = int(n.eventFD())
 	file, err := inodeOf(n.binary)

@@ -24,6 +24,7 @@ type Task struct {
 	Argv      uint64 // of the execve that it is in: a pointer in its address space; 0 when it is in none
 	GlobalTID uint32 // in the initial PID namespace, for bpf_task_from_pid
 	HostPIDNS uint32 // inode of the PID namespace above it that is as deep as the host's
+	Quiet     uint32 // 1 where the arguments of the execve name no container; 0 where they may
 }
 
 // Process is the identity and the facts of the process that t belongs to.
@@ -59,7 +60,7 @@ type Lookup struct {
 	hostLevel, hostPIDNS uint32
 
 	ofEvent, ofProcDir *ebpf.Program
-	bss                *ebpf.Map
+	bss, quiet         *ebpf.Map
 	answerAt           int64 // offset of the answer in bss
 
 	mu     sync.Mutex // guards the call and its answer
@@ -75,10 +76,8 @@ func OpenLookup(hostProc string, kernel *btf.Spec) (*Lookup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the lookup programs: %w", err)
 	}
-	page := uint32(os.Getpagesize())
-	if err := errors.Join(spec.Variables[bpf.LookupVarPageSize].Set(page),
-		spec.Variables[bpf.LookupVarThreadSize].Set(max(page, 16<<10))); err != nil {
-		return nil, fmt.Errorf("set the sizes of pages and stacks: %w", err)
+	if err := setSizes(spec.Variables[bpf.LookupVarPageSize], spec.Variables[bpf.LookupVarThreadSize]); err != nil {
+		return nil, err
 	}
 	found := spec.Variables[bpf.LookupVarFound]
 
@@ -90,16 +89,26 @@ func OpenLookup(hostProc string, kernel *btf.Spec) (*Lookup, error) {
 
 	l := &Lookup{ofEvent: collection.DetachProgram(bpf.LookupProgTaskOfEvent),
 		ofProcDir: collection.DetachProgram(bpf.LookupProgTaskOfProcdir),
-		bss:       collection.DetachMap(found.SectionName), answerAt: int64(found.Offset)}
+		bss:       collection.DetachMap(found.SectionName), answerAt: int64(found.Offset),
+		quiet: collection.DetachMap(bpf.LookupMapQuiet)}
 	if err := l.findHost(hostProc, collection.Variables[bpf.LookupVarHostLevel], collection.Variables[bpf.LookupVarHostPidns]); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
 
+// setSizes sets the sizes of pages and stacks, which are in no type of the kernel's.
+func setSizes(pageSize, threadSize *ebpf.VariableSpec) error {
+	page := uint32(os.Getpagesize())
+	if err := errors.Join(pageSize.Set(page), threadSize.Set(max(page, 16<<10))); err != nil {
+		return fmt.Errorf("set the sizes of pages and stacks: %w", err)
+	}
+	return nil
+}
+
 // Close unloads the programs.
 func (l *Lookup) Close() error {
-	return errors.Join(l.ofEvent.Close(), l.ofProcDir.Close(), l.bss.Close())
+	return errors.Join(l.ofEvent.Close(), l.ofProcDir.Close(), l.bss.Close(), l.quiet.Close())
 }
 
 // findHost learns the depth and the inode of the PID namespace that hostProc was mounted for. Seen from there we have
@@ -177,7 +186,7 @@ func (l *Lookup) ask(program *ebpf.Program, args ...uint64) (Task, error) {
 		return Task{}, fmt.Errorf("read the kernel's answer: it is the one to question %d, not %d", a.Nonce, nonce)
 	}
 
-	t := Task{LookupTask: a.Task, Argv: a.Argv, GlobalTID: a.GlobalTid, HostPIDNS: a.HostPidns}
+	t := Task{LookupTask: a.Task, Argv: a.Argv, GlobalTID: a.GlobalTid, HostPIDNS: a.HostPidns, Quiet: a.Quiet}
 	switch bpf.LookupStatus(a.Status) {
 	case bpf.LookupStatusFOUND:
 		return t, nil

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
@@ -64,7 +63,13 @@ func (r *report) hooked(release string) {
 		r.add("the agent ends well", a.stop())
 		return
 	}
-	r.add("an argv is copied by BPF from 6.2 on", copiesArgv(release))
+	r.add("an argv is copied by BPF from 6.2 on", loadedFrom(release, "copy_argv", map[string]version{"amd64": {6, 2}, "arm64": {6, 2}}))
+	filterFrom := map[string]version{"amd64": {5, 5}, "arm64": {6, 4}}
+	r.add("execs are filtered by BPF from 5.5 on, on arm64 from 6.4 on", loadedFrom(release, "on_event", filterFrom))
+	if from(release, filterFrom) {
+		r.add("what names no container needs no worker", a.filters())
+		compareWays()
+	}
 	r.add(fmt.Sprintf("%d execs are told, each once, with its own arguments", execs), a.tellsExecs())
 	for _, runtime := range []string{runc, crun} {
 		name := filepath.Base(runtime)
@@ -101,35 +106,6 @@ func crashed(a *agent) error {
 		return errors.New("one was")
 	}
 	return nil
-}
-
-// copiesArgv says whether bpf/argv.bpf.c is loaded where the kernel is new enough, and not where it cannot be.
-func copiesArgv(release string) error {
-	var major, minor int
-	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
-		return fmt.Errorf("parse the release %q: %w", release, err)
-	}
-	loaded := false
-	for id := ebpf.ProgramID(0); ; {
-		next, err := ebpf.ProgramGetNextID(id)
-		if errors.Is(err, unix.ENOENT) {
-			return differ("copy_argv is loaded:", loaded, major > 6 || major == 6 && minor >= 2)
-		}
-		if err != nil {
-			return fmt.Errorf("list the programs: %w", err)
-		}
-		p, err := ebpf.NewProgramFromID(next)
-		if err != nil {
-			return fmt.Errorf("open program %d: %w", next, err)
-		}
-		info, err := p.Info()
-		p.Close()
-		if err != nil {
-			return fmt.Errorf("read the name of program %d: %w", next, err)
-		}
-		loaded = loaded || info.Name == "copy_argv"
-		id = next
-	}
 }
 
 // tellsExecs executes a marked program that takes no command: each time another container's create, which fails.
