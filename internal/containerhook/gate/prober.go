@@ -5,7 +5,10 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
+
+	"github.com/containerhook/containerhook/internal/containerhook/task"
 )
 
 // Prober opens a group and marks files as a gate does, for events that hold nothing. Not safe for concurrent use.
@@ -33,6 +36,20 @@ func (p *Prober) Unmark(uint32) {}
 
 // Synced is Session.Synced.
 func (p *Prober) Synced() {}
+
+// CheckFilter says why a gate would have the worker look at every exec; nil where it would not.
+func CheckFilter(l *task.Lookup, kernel *btf.Spec) error {
+	g, err := openGroup()
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	filter, err := task.OpenFilter(l, g.fd, kernel)
+	if err != nil {
+		return err
+	}
+	return filter.Close()
+}
 
 // CheckRealtime says why a gate could not run as realtime here; nil where it can.
 func CheckRealtime() error {

@@ -24,15 +24,14 @@ var filterTargets = []string{"fsnotify_insert_event", "fsnotify_add_event"}
 // OpenFilter loads and attaches the program for the events of group, a fanotify group's descriptor that l is asked with. It
 // fails where the kernel cannot attach to a function: before 5.5 on amd64, and 6.4 on arm64.
 func OpenFilter(l *Lookup, group int, kernel *btf.Spec) (*Filter, error) {
-	var errs []error
+	var err error
 	for _, target := range filterTargets {
-		f, err := openFilter(l, group, kernel, target)
-		if err == nil {
-			return f, nil
+		var f *Filter
+		if f, err = openFilter(l, group, kernel, target); !errors.Is(err, ebpf.ErrNotSupported) { // this kernel has it
+			return f, err
 		}
-		errs = append(errs, err)
 	}
-	return nil, errors.Join(errs...)
+	return nil, err
 }
 
 func openFilter(l *Lookup, group int, kernel *btf.Spec, target string) (*Filter, error) {
