@@ -15,7 +15,11 @@ import (
 
 	"github.com/containerhook/containerhook/bpf"
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
+	"github.com/containerhook/containerhook/internal/containerhook/hostfs"
+	"github.com/containerhook/containerhook/internal/containerhook/oci"
+	"github.com/containerhook/containerhook/internal/containerhook/runtimes"
 	"github.com/containerhook/containerhook/internal/containerhook/task"
+	"github.com/containerhook/containerhook/internal/containerhook/tracker"
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
@@ -43,7 +47,7 @@ type Options struct {
 
 const (
 	// maxWaiting is how many bytes of users' config.jsons may wait for the tracker: four of the largest, hundreds of usual ones.
-	maxWaiting = 4 * maxConfig
+	maxWaiting = 4 * oci.MaxConfig
 	// maxUsers is how many users' config.jsons are read at once: they may hang.
 	maxUsers = 16
 	// maxEnded is how many containers may end before a listing says which of them can be forgotten. They take about 1.5 KB
@@ -60,12 +64,12 @@ type Hook struct {
 	o        Options
 	metrics  *metrics
 	hostProc string
-	host     *root
-	reads    *reads
+	host     *hostfs.Root
+	reads    *hostfs.Reads
 	programs *task.Programs
-	runtimes *runtimes // nil where nothing is held
+	runtimes *runtimes.Set // nil where nothing is held
 
-	inputs  chan input
+	inputs  chan tracker.Input
 	relist  chan string         // why a listing is wanted soon
 	serial  atomic.Uint64       // of held execs
 	users   chan struct{}       // has one element for each config.json of a user's that is being read
@@ -89,14 +93,14 @@ func New(o Options) (*Hook, error) {
 	if o.ListEvery < 0 {
 		return nil, errors.New("containerhook: ListEvery must be positive")
 	}
-	reads := newReads()
+	reads := hostfs.NewReads()
 	if o.Session.Stats != nil {
 		if err := o.Metrics.Register(gateCollector{o.Session.Stats}); err != nil {
 			return nil, fmt.Errorf("register the gate's metrics: %w", err)
 		}
 	}
 	return &Hook{o: o, metrics: newMetrics(o.Metrics, reads), hostProc: filepath.Join(o.HostRoot, "proc"), reads: reads,
-		programs: o.Session.Programs, inputs: make(chan input, maxQueued), relist: make(chan string, 1),
+		programs: o.Session.Programs, inputs: make(chan tracker.Input, maxQueued), relist: make(chan string, 1),
 		users: make(chan struct{}, maxUsers), waiting: semaphore.NewWeighted(maxWaiting)}, nil
 }
 
@@ -108,7 +112,7 @@ func New(o Options) (*Hook, error) {
 // Where the node cannot be hooked it goes on by listing alone, and Degraded says why. When it returns, everything that
 // it opened is closed.
 func (h *Hook) Run(ctx context.Context, known []hook.Container, handle func(hook.Event)) (err error) {
-	if h.host, err = openRoot(h.o.HostRoot); err != nil {
+	if h.host, err = hostfs.Open(h.o.HostRoot); err != nil {
 		return fmt.Errorf("open the host's root: %w", err)
 	}
 	defer h.host.Close()
@@ -130,19 +134,25 @@ func (h *Hook) Run(ctx context.Context, known []hook.Container, handle func(hook
 	// Pings are answered where nothing is held, too.
 	group.Go(func() error { return h.o.Session.Serve(ctx, h.inspect, func() { h.wantListing("panic") }) })
 	if h.setHooked(h.o.Session.HookErr); h.o.Session.HookErr == nil {
-		if h.runtimes, err = newRuntimes(h.host, h.o, h.o.Session, h.metrics, h.reads); err != nil {
+		if h.runtimes, err = runtimes.New(h.o.runtimes(h.host, h.reads, h.o.Session, h.metrics)); err != nil {
 			return err
 		}
 		defer h.runtimes.Close()
-		h.runtimes.discover()
-		h.runtimes.scan(ctx)
-		group.Go(func() error { return h.runtimes.run(ctx, func() { h.wantListing("remarked") }) })
+		h.runtimes.Discover()
+		h.runtimes.Scan(ctx)
+		group.Go(func() error { return h.runtimes.Run(ctx, func() { h.wantListing("remarked") }) })
 		group.Go(func() error { return h.watchGate(ctx) })
 	}
 	// What a worker finds after another one, which had reported the others, was missed in between.
 	first := h.o.Session.Restarts == 0 || len(known) == 0
 	group.Go(func() error { return h.keepListed(ctx, first) })
 	return group.Wait()
+}
+
+// runtimes are the options of those that are to be marked.
+func (o *Options) runtimes(host *hostfs.Root, reads *hostfs.Reads, gate runtimes.Marker, m *metrics) runtimes.Options {
+	return runtimes.Options{Host: host, HostProc: filepath.Join(o.HostRoot, "proc"), Reads: reads, Paths: o.RuntimePaths,
+		Only: o.OnlyRuntimePaths, Gate: gate, Failed: m.unread, Marked: func(count int) { m.runtimes.Set(float64(count)) }}
 }
 
 // HostNamespaces are those of the host's process 1, to compare a container's with; zero where no program could be loaded.
@@ -156,13 +166,13 @@ func (h *Hook) HostNamespaces() hook.Namespaces {
 
 // track feeds the tracker, hands on what it says, and has its requests answered. It waits for nothing but handle.
 func (h *Hook) track(ctx context.Context, handle func(hook.Event)) error {
-	t := newTracker()
+	t := tracker.New()
 	counted := func(e hook.Event) { // before it is seen that it was missed, it is counted
 		h.count(t)
 		handle(e)
 	}
 	var requests errgroup.Group
-	requests.SetLimit(maxHanging)
+	requests.SetLimit(hostfs.MaxHanging)
 	defer requests.Wait() //nolint:errcheck // they return none
 	for {
 		select {
@@ -171,7 +181,7 @@ func (h *Hook) track(ctx context.Context, handle func(hook.Event)) error {
 		case in := <-h.inputs:
 			for _, of := range advance(t, in, counted) {
 				if !requests.TryGo(func() error { h.sender(ctx)(h.resolve(of)); return nil }) {
-					advance(t, resolved{at: time.Now(), of: of}, counted) // as one whose state does not answer
+					advance(t, tracker.Resolved{At: time.Now(), Of: of}, counted) // as one whose state does not answer
 				}
 			}
 			h.count(t)
@@ -181,25 +191,25 @@ func (h *Hook) track(ctx context.Context, handle func(hook.Event)) error {
 
 // advance feeds the tracker one input and hands on what it says. What is held at start goes on after that, not before: its
 // container has been handled when its process begins. It returns whose inits are to be resolved.
-func advance(t *tracker, in input, handle func(hook.Event)) (wanted []instance) {
-	events, wanted := t.step(in)
+func advance(t *tracker.Tracker, in tracker.Input, handle func(hook.Event)) (wanted []tracker.Instance) {
+	events, wanted := t.Step(in)
 	for _, e := range events {
 		handle(e)
 	}
-	for _, r := range t.released {
-		r.done <- r.unknown
+	for _, r := range t.Released {
+		r.Done <- r.Unknown
 	}
 	return wanted
 }
 
 // count takes over what the tracker has counted.
-func (h *Hook) count(t *tracker) {
+func (h *Hook) count(t *tracker.Tracker) {
 	if stats := h.o.Session.Stats; stats != nil {
-		stats.Missed.Add(uint64(t.missed))
+		stats.Missed.Add(uint64(t.Missed))
 	}
-	t.missed = 0
-	if t.ended >= maxEnded {
-		t.ended = 0
+	t.Missed = 0
+	if t.Ended >= maxEnded {
+		t.Ended = 0
 		h.listSoon("ended")
 	}
 }
@@ -231,8 +241,8 @@ func (h *Hook) watchGate(ctx context.Context) error {
 }
 
 // sender gives an input to track, unless ctx has ended.
-func (h *Hook) sender(ctx context.Context) func(input) {
-	return func(in input) {
+func (h *Hook) sender(ctx context.Context) func(tracker.Input) {
+	return func(in tracker.Input) {
 		select {
 		case h.inputs <- in:
 		case <-ctx.Done():
@@ -269,7 +279,7 @@ func (h *Hook) Degraded() error {
 
 // Status is how the hook does. Safe for concurrent use.
 func (h *Hook) Status() hook.Status {
-	s := hook.Status{Degraded: h.Degraded(), NotReady: h.Ready(), Hanging: h.reads.hanging()}
+	s := hook.Status{Degraded: h.Degraded(), NotReady: h.Ready(), Hanging: h.reads.Hanging()}
 	if stats := h.o.Session.Stats; stats != nil {
 		s.Missed, s.Late = int64(stats.Missed.Load()), int64(stats.Answered[gate.Timeout].Load())
 	}
@@ -277,7 +287,7 @@ func (h *Hook) Status() hook.Status {
 	defer h.mu.Unlock()
 	s.Listed, s.Unread = h.listed, h.unread
 	if h.hooked && h.runtimes != nil {
-		s.Runtimes, s.Unheld = h.runtimes.paths(), h.runtimes.unheld()
+		s.Runtimes, s.Unheld = h.runtimes.Paths(), h.runtimes.Unheld()
 	}
 	return s
 }

@@ -2,7 +2,6 @@ package containerhook
 
 import (
 	"errors"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,8 +10,12 @@ import (
 
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
 	"github.com/containerhook/containerhook/internal/containerhook/task"
+	"github.com/containerhook/containerhook/internal/containerhook/tracker"
 	"github.com/containerhook/containerhook/internal/hook"
 )
+
+// noon is when a test begins.
+var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 func TestNewRefusesWhatCannotWork(t *testing.T) {
 	good := Options{HostRoot: "/", Session: &gate.Session{Programs: &task.Programs{}}}
@@ -37,7 +40,7 @@ func TestReadyOnlyWhenListed(t *testing.T) {
 	if h.Ready() == nil {
 		t.Error("ready at once")
 	}
-	h.listed = epoch
+	h.listed = noon
 	if err := h.Ready(); err != nil {
 		t.Error(err)
 	}
@@ -71,60 +74,15 @@ func TestHealthFollowsTheHeartbeat(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsForAFileSystemThatHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r, answers := newReads(), make(chan int)
-		closed := 0
-		hang := func() (int, error) { return <-answers, nil }
-		began := time.Now()
-		if _, err := within(r, "/fuse/a", hang, func(int) { closed++ }); !errors.Is(err, errHangs) {
-			t.Errorf("it hangs: %v", err)
-		}
-		if took := time.Since(began); took < hangsAfter || took > 2*hangsAfter {
-			t.Errorf("waited %v", took)
-		}
-		if got := r.hanging(); !slices.Equal(got, []string{"/fuse/a"}) {
-			t.Errorf("what hangs: %v", got)
-		}
-
-		// It is not tried again while it hangs; others are.
-		if _, err := within(r, "/fuse/a", func() (int, error) { t.Error("tried again"); return 0, nil }, nil); !errors.Is(err, errHangs) {
-			t.Errorf("again: %v", err)
-		}
-		if n, err := within(r, "/b", func() (int, error) { return 7, nil }, nil); n != 7 || err != nil {
-			t.Errorf("another: %d, %v", n, err)
-		}
-
-		answers <- 1
-		synctest.Wait()
-		if got := r.hanging(); closed != 1 || len(got) != 0 {
-			t.Errorf("after its answer %v hang, and %d results were closed", got, closed)
-		}
-		if n, err := within(r, "/fuse/a", func() (int, error) { return 8, nil }, nil); n != 8 || err != nil {
-			t.Errorf("after its answer: %d, %v", n, err)
-		}
-	})
-}
-
-func TestSoManyHangAndNoMoreThreadsAreKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newReads()
-		for range maxHanging {
-			r.begin("/fuse")
-		}
-		<-time.After(hangsAfter + 1)
-		if _, err := within(r, "/b", func() (int, error) { return 0, nil }, nil); !errors.Is(err, errManyHanging) {
-			t.Errorf("one more: %v", err)
-		}
-	})
-}
-
 // TestAStartGoesOnOnlyAfterItsContainerIsHandled: the promise is that all is known before the container's first instruction.
 func TestAStartGoesOnOnlyAfterItsContainerIsHandled(t *testing.T) {
-	tracker, done := tracking(t, hook.Created), make(chan bool, 1)
-	in := starting{at: epoch, of: instance{root: "/run/runc", id: "a"}, init: hook.Process{PID: 20, StartTicks: 7, CgroupID: 9}, done: done}
+	tr, done := tracker.New(), make(chan bool, 1)
+	of, init := tracker.Instance{Root: "/run/runc", ID: "a"}, hook.Process{PID: 20, StartTicks: 7}
+	tr.Step(tracker.Inventory{At: noon, First: true, Entries: []tracker.Entry{{Instance: of, Init: init, Alive: true, Waiting: true, At: noon}}})
+	init.CgroupID = 9
+	in := tracker.Starting{At: noon, Of: of, Init: init, Done: done}
 	handled := 0
-	advance(tracker, in, func(hook.Event) {
+	advance(tr, in, func(hook.Event) {
 		handled++
 		if len(done) > 0 {
 			t.Error("it goes on before its container is handled")
@@ -135,13 +93,13 @@ func TestAStartGoesOnOnlyAfterItsContainerIsHandled(t *testing.T) {
 	}
 
 	// One that nobody knows of is the caller's to look for, and is not asked for twice.
-	in.of.id = "b"
-	advance(tracker, in, func(hook.Event) { t.Error("something is handled") })
+	in.Of.ID = "b"
+	advance(tr, in, func(hook.Event) { t.Error("something is handled") })
 	if unknown := <-done; !unknown {
 		t.Error("an unknown container is taken for a known one")
 	}
-	in.again = true
-	advance(tracker, in, func(hook.Event) { t.Error("something is handled") })
+	in.Again = true
+	advance(tr, in, func(hook.Event) { t.Error("something is handled") })
 	if unknown := <-done; unknown {
 		t.Error("it is asked for once more")
 	}

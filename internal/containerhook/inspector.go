@@ -13,6 +13,10 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
+	"github.com/containerhook/containerhook/internal/containerhook/hostfs"
+	"github.com/containerhook/containerhook/internal/containerhook/oci"
+	"github.com/containerhook/containerhook/internal/containerhook/runtimes"
+	"github.com/containerhook/containerhook/internal/containerhook/tracker"
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
@@ -25,13 +29,13 @@ var (
 const deadlineMargin = 50 * time.Millisecond
 
 // resultOf is how the gate counts a held exec with that verb.
-var resultOf = map[verb]gate.Result{verbCreate: gate.Create, verbRun: gate.Run, verbRestore: gate.Restore,
-	verbStart: gate.Start, verbDelete: gate.Delete, verbNamed: gate.Conmon}
+var resultOf = map[oci.Verb]gate.Result{oci.VerbCreate: gate.Create, oci.VerbRun: gate.Run, oci.VerbRestore: gate.Restore,
+	oci.VerbStart: gate.Start, oci.VerbDelete: gate.Delete, oci.VerbNamed: gate.Conmon}
 
 // inspect reads the command of a held exec and does what it asks for: argv → command → files → input. It runs in a
 // goroutine of its own, and may hang: the deadline answers.
 func (h *Hook) inspect(ctx context.Context, r *gate.Request) {
-	by, known := h.runtimes.find(r.Token)
+	by, known := h.runtimes.Find(r.Token)
 	if !known { // unmarked since
 		r.Allow(gate.Ignored)
 		return
@@ -43,8 +47,8 @@ func (h *Hook) inspect(ctx context.Context, r *gate.Request) {
 		r.Allow(gate.Error)
 		return
 	}
-	cmd, err := parseCommand(by.path, args)
-	if errors.Is(err, errBadID) {
+	cmd, err := oci.ParseCommand(by.Path, args)
+	if errors.Is(err, oci.ErrBadID) {
 		h.metrics.unread("id")
 	}
 	if err != nil {
@@ -52,67 +56,67 @@ func (h *Hook) inspect(ctx context.Context, r *gate.Request) {
 		return
 	}
 
-	logr.FromContextOrDiscard(ctx).V(1).Info("Held", "verb", cmd.verb, "containerID", cmd.id, "pid", r.Task.Tgid, "path", by.path)
-	switch cmd.verb {
-	case verbNamed:
-		h.sender(ctx)(named{cmd.id, cmd.name, r.Task.Euid})
-	case verbCreate, verbRun, verbRestore:
+	logr.FromContextOrDiscard(ctx).V(1).Info("Held", "verb", cmd.Verb, "containerID", cmd.ID, "pid", r.Task.Tgid, "path", by.Path)
+	switch cmd.Verb {
+	case oci.VerbNamed:
+		h.sender(ctx)(tracker.Named{ID: cmd.ID, Name: cmd.Name, UID: r.Task.Euid})
+	case oci.VerbCreate, oci.VerbRun, oci.VerbRestore:
 		h.inspectCreate(ctx, r, by, cmd)
-	case verbStart:
+	case oci.VerbStart:
 		h.inspectStart(ctx, r, by, cmd)
 	}
-	r.Allow(resultOf[cmd.verb])
+	r.Allow(resultOf[cmd.Verb])
 }
 
 // readArgv reads the memory of a stranger, who may have backed it by a file system that hangs.
 func (h *Hook) readArgv(r *gate.Request) ([]string, error) {
-	defer h.reads.begin(fmt.Sprintf("the memory of pid %d", r.Task.Tgid))()
+	defer h.reads.Begin(fmt.Sprintf("the memory of pid %d", r.Task.Tgid))()
 	return h.programs.Argv.Read(&r.Task)
 }
 
 // inspectCreate is for a runtime that is held at create, run or restore. While it is held its children are followed, and
 // its root and working directory are opened, which are then the same whatever it does. What it was asked to make is read
 // after the answer: the tracker keeps what the kernel reports of it until then.
-func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by executable, cmd command) {
-	in := created{at: r.At, runtime: r.Task.Process(), command: cmd, uid: r.Task.Euid, serial: h.serial.Add(1),
-		by: hook.Runtime{Name: by.name, Path: by.path, Root: cmp.Or(cmd.root, defaultStateRoot(by.name))}}
+func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by runtimes.Executable, cmd oci.Command) {
+	in := tracker.Created{At: r.At, Runtime: r.Task.Process(), ID: cmd.ID, Verb: tracker.Verb(cmd.Verb), Detach: cmd.Detach, UID: r.Task.Euid, Serial: h.serial.Add(1),
+		By: hook.Runtime{Name: by.Name, Path: by.Path, Root: cmp.Or(cmd.Root, oci.DefaultStateRoot(by.Name))}}
 	if err := h.programs.Tracer.FollowRuntime(&r.Task); err != nil {
 		h.metrics.unread("follow")
 		h.wantListing("error")
 	}
 	caller, err := openCaller(h.hostProc, int(r.Task.Tid), r.Task.Euid)
-	if in.late = r.Expired(); in.late {
+	if in.Late = r.Expired(); in.Late {
 		h.wantListing("timeout")
 	}
 	h.sender(ctx)(in)
-	r.Allow(resultOf[cmd.verb])
+	r.Allow(resultOf[cmd.Verb])
 	r.Detach()
 
 	// A file system that hangs keeps this goroutine, and nobody else: then the container is reported without its facts.
-	name := cmd.bundle + "/config.json"
-	defer h.reads.begin(name)()
+	name := cmd.Bundle + "/config.json"
+	defer h.reads.Begin(name)()
 	var complete atomic.Bool
-	describe := func(f *facts) {
+	describe := func(f *tracker.Facts) {
 		if complete.CompareAndSwap(false, true) {
-			if f.problem != "" {
+			if f.Problem != "" {
 				h.metrics.unread("config")
 			}
-			h.sender(ctx)(described{in.serial, f})
+			h.sender(ctx)(tracker.Described{Serial: in.Serial, Facts: f})
 		}
 	}
-	whenHung := time.AfterFunc(hangsAfter, func() {
-		describe(parseFacts(in.by.Name, in.by.Root, cmd.bundle, nil, pathError("read", name, errHangs)))
+	whenHung := time.AfterFunc(hostfs.HangsAfter, func() {
+		describe(parseFacts(in.By.Name, in.By.Root, cmd.Bundle, nil, hostfs.PathError("read", name, hostfs.ErrHangs)))
 	})
 	defer whenHung.Stop()
 
 	if err != nil {
-		describe(parseFacts(in.by.Name, in.by.Root, "", nil, err))
+		describe(parseFacts(in.By.Name, in.By.Root, "", nil, err))
 		return
 	}
 	defer caller.Close()
 	// What hangs keeps this goroutine, and there are only so many: users have a few of them.
-	err = h.reads.refuses(name)
-	if err == nil && in.uid != 0 {
+	err = h.reads.Refuses(name)
+	if err == nil && in.UID != 0 {
 		select {
 		case h.users <- struct{}{}:
 			defer func() { <-h.users }()
@@ -121,22 +125,22 @@ func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by executable
 		}
 	}
 	if err != nil {
-		describe(parseFacts(in.by.Name, in.by.Root, cmd.bundle, nil, err))
+		describe(parseFacts(in.By.Name, in.By.Root, cmd.Bundle, nil, err))
 		return
 	}
-	root := caller.stateRoot(by.name, cmd)
+	root := caller.stateRoot(by.Name, cmd)
 	config, bundle, err := caller.openConfig(cmd)
-	facts, release := h.readFacts(in.by.Name, config, root, bundle, in.uid, err)
+	facts, release := h.readFacts(in.By.Name, config, root, bundle, in.UID, err)
 	describe(facts)
 	release()
 }
 
 // readFacts reads an opened config.json. What users can have us keep is bounded; release gives that back.
-func (h *Hook) readFacts(runtime string, file *os.File, root, bundle string, uid uint32, err error) (f *facts, release func()) {
+func (h *Hook) readFacts(runtime string, file *os.File, root, bundle string, uid uint32, err error) (f *tracker.Facts, release func()) {
 	release = func() {}
 	var config []byte
 	if err == nil {
-		config, err = readOwnedFile(file, maxConfig, uid)
+		config, err = hostfs.ReadOwnedFile(file, oci.MaxConfig, uid)
 		file.Close()
 	}
 	if err == nil && uid != 0 {
@@ -150,16 +154,28 @@ func (h *Hook) readFacts(runtime string, file *os.File, root, bundle string, uid
 	return parseFacts(runtime, root, bundle, config, err), release
 }
 
+// parseFacts reads what is to be known of a config.json, which may be something with a problem too.
+func parseFacts(runtime, root, bundle string, config []byte, err error) *tracker.Facts {
+	f := &tracker.Facts{Root: root, Bundle: bundle}
+	if err == nil {
+		f.Spec, err = oci.ParseConfig(config, runtime)
+	}
+	if err != nil {
+		f.Problem = err.Error()
+	}
+	return f
+}
+
 // inspectStart is for a runtime that is held at start: the container exists and its process waits, so everything about it
 // is read, and reported, before it runs.
-func (h *Hook) inspectStart(ctx context.Context, r *gate.Request, by executable, cmd command) {
-	root := cmp.Or(cmd.root, defaultStateRoot(by.name))
-	end := h.reads.begin(root + "/" + cmd.id)
+func (h *Hook) inspectStart(ctx context.Context, r *gate.Request, by runtimes.Executable, cmd oci.Command) {
+	root := cmp.Or(cmd.Root, oci.DefaultStateRoot(by.Name))
+	end := h.reads.Begin(root + "/" + cmd.ID)
 	var reported atomic.Bool
-	giveUp := time.AfterFunc(hangsAfter, func() {
+	giveUp := time.AfterFunc(hostfs.HangsAfter, func() {
 		if reported.CompareAndSwap(false, true) {
 			h.metrics.unread("state")
-			h.sender(ctx)(starting{at: r.At, of: instance{root, cmd.id, r.Task.Euid}})
+			h.sender(ctx)(tracker.Starting{At: r.At, Of: tracker.Instance{Root: root, ID: cmd.ID, UID: r.Task.Euid}})
 		}
 	})
 	defer giveUp.Stop()
@@ -176,20 +192,20 @@ func (h *Hook) inspectStart(ctx context.Context, r *gate.Request, by executable,
 		return
 	}
 	// Nobody has reported it: made before the agent, or in a gap. Its process has yet to begin.
-	h.sender(ctx)(h.find(in.of, in.init))
-	in.again = true
+	h.sender(ctx)(h.find(in.Of, in.Init))
+	in.Again = true
 	h.start(ctx, r, in)
 }
 
 // start gives in to the tracker and waits until all is reported, or the deadline is over. It says whether the tracker
 // does not know the container.
-func (h *Hook) start(ctx context.Context, r *gate.Request, in starting) (unknown bool) {
-	in.done = make(chan bool, 1)
+func (h *Hook) start(ctx context.Context, r *gate.Request, in tracker.Starting) (unknown bool) {
+	in.Done = make(chan bool, 1)
 	h.sender(ctx)(in)
 	timeout := time.NewTimer(r.Left() + deadlineMargin)
 	defer timeout.Stop()
 	select {
-	case unknown = <-in.done:
+	case unknown = <-in.Done:
 	case <-timeout.C: // the gate has answered
 	case <-ctx.Done():
 	}
@@ -197,31 +213,31 @@ func (h *Hook) start(ctx context.Context, r *gate.Request, in starting) (unknown
 }
 
 // readStarting reads the state of the container that r is about to start.
-func (h *Hook) readStarting(r *gate.Request, by executable, cmd command) (in starting, err error) {
-	in = starting{at: r.At, of: instance{cmd.root, cmd.id, r.Task.Euid}}
+func (h *Hook) readStarting(r *gate.Request, by runtimes.Executable, cmd oci.Command) (in tracker.Starting, err error) {
+	in = tracker.Starting{At: r.At, Of: tracker.Instance{Root: cmd.Root, ID: cmd.ID, UID: r.Task.Euid}}
 	caller, err := openCaller(h.hostProc, int(r.Task.Tid), r.Task.Euid)
 	if err != nil {
 		return in, err
 	}
 	defer caller.Close()
-	in.of.root = caller.stateRoot(by.name, cmd)
-	state, err := readState(caller.root, in.of.root, in.of.id)
+	in.Of.Root = caller.stateRoot(by.Name, cmd)
+	state, err := oci.ReadState(caller.root, in.Of.Root, in.Of.ID)
 	if err != nil {
 		return in, err
 	}
 	t, err := h.identify(state)
-	in.init = t.Process()
+	in.Init = t.Process()
 	return in, err
 }
 
 // stateRoot is the state directory of the runtime that cmd was given to: what --root says, or its default. It may not
 // be there yet.
-func (c *caller) stateRoot(runtime string, cmd command) string {
-	root := cmd.root
+func (c *caller) stateRoot(runtime string, cmd oci.Command) string {
+	root := cmd.Root
 	if root == "" {
-		root = defaultStateRoot(runtime)
+		root = oci.DefaultStateRoot(runtime)
 	}
-	if cmd.root == "" && c.uid != 0 {
+	if cmd.Root == "" && c.uid != 0 {
 		root = strings.Replace(root, "/run/", fmt.Sprintf("/run/user/%d/", c.uid), 1)
 	}
 	root, _ = c.dir(root)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerhook/containerhook/bpf"
 	"github.com/containerhook/containerhook/internal/containerhook/task"
+	"github.com/containerhook/containerhook/internal/containerhook/tracker"
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
@@ -18,31 +19,31 @@ func TestWhatTheKernelTellsBecomesAnInput(t *testing.T) {
 	for _, c := range []struct {
 		what  string
 		event bpf.TraceEvent
-		want  input
+		want  tracker.Input
 	}{
 		{"a fork", bpf.TraceEvent{Kind: bpf.TraceKindFORK, Role: bpf.TraceRoleINIT, Task: of, Runtime: 10},
-			forked{at: epoch, runtime: 10, init: process}},
+			tracker.Forked{At: noon, Runtime: 10, Init: process}},
 		{"an init's exec", bpf.TraceEvent{Kind: bpf.TraceKindEXEC, Role: bpf.TraceRoleINIT, Task: of, Runtime: 10},
-			execed{at: epoch, runtime: 10, process: process}},
+			tracker.Execed{At: noon, Runtime: 10, Process: process}},
 		{"a child's exec", bpf.TraceEvent{Kind: bpf.TraceKindEXEC, Role: bpf.TraceRoleCHILD, Task: of, Runtime: 10},
-			execed{at: epoch, runtime: 10, process: process, isChild: true}},
+			tracker.Execed{At: noon, Runtime: 10, Process: process, IsChild: true}},
 		{"an init's exit", bpf.TraceEvent{Kind: bpf.TraceKindEXIT, Role: bpf.TraceRoleUSER, Task: of, Runtime: 10, Status: 3 << 8},
-			exited{at: epoch, process: process, status: 3 << 8}},
+			tracker.Exited{At: noon, Process: process, Code: 3}},
 		{"an init that was never started", bpf.TraceEvent{Kind: bpf.TraceKindEXIT, Role: bpf.TraceRoleINIT, Task: of, Status: 9, Oom: 1},
-			exited{at: epoch, process: process, status: 9, oom: true}},
+			tracker.Exited{At: noon, Process: process, Code: 137, Signal: 9, OOM: true}},
 		{"a runtime's exit", bpf.TraceEvent{Kind: bpf.TraceKindEXIT, Role: bpf.TraceRoleRUNTIME, Task: of, Runtime: 20, Status: 1 << 8},
-			exited{at: epoch, process: process, status: 1 << 8, isRuntime: true}},
-		{"out of memory", bpf.TraceEvent{Kind: bpf.TraceKindOOM, Task: of, Runtime: 30}, oomed{init: 30}},
+			tracker.Exited{At: noon, Process: process, Code: 1, IsRuntime: true}},
+		{"out of memory", bpf.TraceEvent{Kind: bpf.TraceKindOOM, Task: of, Runtime: 30}, tracker.OOMKilled{Init: 30}},
 	} {
-		got := kernelInput(&c.event, epoch)
-		if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(forked{}, execed{}, exited{}, oomed{})); diff != "" {
+		got := kernelInput(&c.event, noon)
+		if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(tracker.Forked{}, tracker.Execed{}, tracker.Exited{}, tracker.OOMKilled{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.what, diff)
 		}
 	}
 }
 
 func TestWhatIsNotKnownIsNoInput(t *testing.T) {
-	if got := kernelInput(&bpf.TraceEvent{Kind: 99}, epoch); got != nil {
+	if got := kernelInput(&bpf.TraceEvent{Kind: 99}, noon); got != nil {
 		t.Errorf("%+v", got)
 	}
 }

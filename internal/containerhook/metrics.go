@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
+	"github.com/containerhook/containerhook/internal/containerhook/hostfs"
 )
 
 // metrics are the figures of the hook. Safe for concurrent use.
@@ -16,7 +17,7 @@ type metrics struct {
 	hanging  prometheus.GaugeFunc
 }
 
-func newMetrics(r prometheus.Registerer, reads *reads) *metrics {
+func newMetrics(r prometheus.Registerer, reads *hostfs.Reads) *metrics {
 	counters := func(name, help, label string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "containerhook_" + name, Help: help}, []string{label})
 	}
@@ -28,7 +29,7 @@ func newMetrics(r prometheus.Registerer, reads *reads) *metrics {
 		runtimes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "containerhook_marked_runtimes",
 			Help: "Runtime binaries (inodes) that are marked."}),
 		hanging: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "containerhook_hanging_paths",
-			Help: "Paths whose file system has not answered for a second."}, func() float64 { return float64(len(reads.hanging())) }),
+			Help: "Paths whose file system has not answered for a second."}, func() float64 { return float64(len(reads.Hanging())) }),
 	}
 	r.MustRegister(m.lookups, m.gaps, m.runtimes, m.hanging)
 	return m

@@ -8,11 +8,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
+	"github.com/containerhook/containerhook/internal/containerhook/hostfs"
+	"github.com/containerhook/containerhook/internal/containerhook/tracker"
 )
 
 func TestMetricsAreNamedAsPrometheusAdvises(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	m := newMetrics(registry, newReads())
+	m := newMetrics(registry, hostfs.NewReads())
 	registry.MustRegister(gateCollector{new(gate.Stats)})
 	m.unread("argv") // one of each, so that each is there
 	m.gap("overflow")
@@ -35,17 +37,17 @@ func TestMetricsAreNamedAsPrometheusAdvises(t *testing.T) {
 }
 
 func TestWhatTheTrackerCountsIsTakenOverOnce(t *testing.T) {
-	h := &Hook{o: Options{Session: &gate.Session{Stats: new(gate.Stats)}}, metrics: newMetrics(prometheus.NewRegistry(), newReads()), relist: make(chan string, 1)}
-	tracker := newTracker()
-	tracker.missed, tracker.ended = 2, maxEnded-1
-	h.count(tracker)
+	h := &Hook{o: Options{Session: &gate.Session{Stats: new(gate.Stats)}}, metrics: newMetrics(prometheus.NewRegistry(), hostfs.NewReads()), relist: make(chan string, 1)}
+	tr := tracker.New()
+	tr.Missed, tr.Ended = 2, maxEnded-1
+	h.count(tr)
 	if len(h.relist) > 0 {
 		t.Errorf("a listing is wanted after %d ends", maxEnded-1)
 	}
-	tracker.ended++
-	h.count(tracker)
-	if len(h.relist) != 1 || tracker.ended != 0 {
-		t.Errorf("no listing is wanted after %d ends; %d are left", maxEnded, tracker.ended)
+	tr.Ended++
+	h.count(tr)
+	if len(h.relist) != 1 || tr.Ended != 0 {
+		t.Errorf("no listing is wanted after %d ends; %d are left", maxEnded, tr.Ended)
 	}
 	if missed := h.o.Session.Stats.Missed.Load(); missed != 2 {
 		t.Errorf("counted %v", missed)

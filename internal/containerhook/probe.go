@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
+	"github.com/containerhook/containerhook/internal/containerhook/hostfs"
+	"github.com/containerhook/containerhook/internal/containerhook/oci"
+	"github.com/containerhook/containerhook/internal/containerhook/runtimes"
 	"github.com/containerhook/containerhook/internal/containerhook/task"
 )
 
@@ -48,12 +51,12 @@ func Probe(ctx context.Context, o Options) []Check {
 	checks = append(checks, probePrograms(proc)...)
 	checks = append(checks, NewCheck("realtime", false, "granted", gate.CheckRealtime()), probeCgroups(proc))
 
-	host, err := openRoot(o.HostRoot)
+	host, err := hostfs.Open(o.HostRoot)
 	if err != nil {
 		return append(checks, NewCheck("host root", true, "", err))
 	}
 	defer host.Close()
-	reads := newReads()
+	reads := hostfs.NewReads()
 	return append(append(checks, probeRuntimes(ctx, host, o, reads)...), probeState(host, o, reads)...)
 }
 
@@ -104,6 +107,9 @@ func probePrograms(hostProc string) []Check {
 	argv.Close()
 	checks = append(checks, NewCheck("arguments", true, way, nil))
 
+	filter := gate.CheckFilter(lookup, kernel)
+	checks = append(checks, NewCheck("BPF filter", false, "execs that name no container are not the worker's", filter))
+
 	tracer, err := task.OpenTracer(lookup, kernel)
 	if err == nil {
 		err = tracer.Close()
@@ -123,38 +129,38 @@ func probeCgroups(hostProc string) Check {
 	return NewCheck("cgroup", false, version, err)
 }
 
-func probeRuntimes(ctx context.Context, host *root, o Options, reads *reads) []Check {
+func probeRuntimes(ctx context.Context, host *hostfs.Root, o Options, reads *hostfs.Reads) []Check {
 	group, err := gate.NewProber()
 	if err != nil {
 		return []Check{NewCheck("fanotify", true, "", err)}
 	}
 	defer group.Close()
 	checks := []Check{NewCheck("fanotify", true, "permission events", nil)}
-	r, err := newRuntimes(host, o, group, newMetrics(prometheus.NewRegistry(), reads), reads)
+	r, err := runtimes.New(o.runtimes(host, reads, group, newMetrics(prometheus.NewRegistry(), reads)))
 	if err != nil {
 		return append(checks, NewCheck("runtimes", true, "", err))
 	}
 	defer r.Close()
-	r.discover()
-	r.scan(ctx)
-	for _, path := range r.paths() {
+	r.Discover()
+	r.Scan(ctx)
+	for _, path := range r.Paths() {
 		checks = append(checks, NewCheck("runtime "+path, true, "can be marked", nil))
 	}
-	for _, unheld := range r.unheld() {
+	for _, unheld := range r.Unheld() {
 		path, why, _ := strings.Cut(unheld, ": ")
 		checks = append(checks, NewCheck("runtime "+path, true, "", errors.New(why)))
 	}
-	if len(r.paths())+len(r.unheld()) == 0 {
+	if len(r.Paths())+len(r.Unheld()) == 0 {
 		checks = append(checks, NewCheck("runtimes", true, "", errors.New("none was found")))
 	}
 	return checks
 }
 
-func probeState(host *root, o Options, reads *reads) (checks []Check) {
-	for dir, err := range stateRoots(host, o.statePatterns(), reads) {
+func probeState(host *hostfs.Root, o Options, reads *hostfs.Reads) (checks []Check) {
+	for dir, err := range oci.StateRoots(host, oci.StatePatterns(o.StateRoots, o.Rootless), reads) {
 		var ids []string
 		if err == nil {
-			ids, err = within(reads, dir, func() ([]string, error) { return host.names(dir) }, nil)
+			ids, err = hostfs.Within(reads, dir, func() ([]string, error) { return host.Names(dir) }, nil)
 		}
 		checks = append(checks, NewCheck("state "+dir, false, fmt.Sprintf("%d containers", len(ids)), err))
 	}

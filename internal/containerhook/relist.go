@@ -7,7 +7,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/containerhook/containerhook/internal/containerhook/hostfs"
+	"github.com/containerhook/containerhook/internal/containerhook/oci"
+	"github.com/containerhook/containerhook/internal/containerhook/runtimes"
 	"github.com/containerhook/containerhook/internal/containerhook/task"
+	"github.com/containerhook/containerhook/internal/containerhook/tracker"
 	"github.com/containerhook/containerhook/internal/hook"
 )
 
@@ -31,7 +35,7 @@ func (h *Hook) keepListed(ctx context.Context, first bool) error {
 	defer sweep.Stop()
 	again := true // what was being made in a gap, or as we began, may get into its runtime's state after the listing
 	var lost uint64
-	var suspects map[identity]bool
+	var suspects map[tracker.Identity]bool
 	for {
 		select {
 		case <-ctx.Done():
@@ -62,46 +66,46 @@ func (h *Hook) keepListed(ctx context.Context, first bool) error {
 
 // list takes the inventory of the node and gives it to the tracker.
 func (h *Hook) list(ctx context.Context, first bool) {
-	in := inventory{at: time.Now(), first: first}
-	reply := make(chan map[identity]bool, 1)
-	h.sender(ctx)(roll{reply})
-	var known map[identity]bool
+	in := tracker.Inventory{At: time.Now(), First: first}
+	reply := make(chan map[tracker.Identity]bool, 1)
+	h.sender(ctx)(tracker.Roll{Reply: reply})
+	var known map[tracker.Identity]bool
 	select {
 	case <-ctx.Done():
 		return
 	case known = <-reply:
 	}
 	names := h.names()
-	for l, err := range list(h.host, h.o.statePatterns(), h.reads) {
-		var e entry
+	for l, err := range oci.List(h.host, oci.StatePatterns(h.o.StateRoots, h.o.Rootless), h.reads) {
+		var e tracker.Entry
 		var t task.Task
 		if err == nil {
 			e, t, err = h.examine(&l)
 		}
 		if err != nil {
 			h.metrics.unread("state")
-			in.unread = append(in.unread, unread(&l, err)...)
+			in.Unread = append(in.Unread, unread(&l, err)...)
 			continue
 		}
-		if !known[identityOf(e.init)] {
-			e.name = names[e.instance]
+		if !known[tracker.IdentityOf(e.Init)] {
+			e.Name = names[e.Instance]
 			h.describe(&e, &l)
-			e.alive = e.alive && h.follow(t, l.state.waiting) == nil // its pid may be another container's by now
+			e.Alive = e.Alive && h.follow(t, l.State.Waiting) == nil // its pid may be another container's by now
 		}
-		in.entries = append(in.entries, e)
+		in.Entries = append(in.Entries, e)
 	}
 	h.sender(ctx)(in)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.listed, h.unread = in.at, len(in.unread)
+	h.listed, h.unread = in.At, len(in.Unread)
 }
 
 // find is the inventory of one container: its start is held, and nobody has reported its create. It is empty where the host's
 // state does not know that init.
-func (h *Hook) find(of instance, init hook.Process) inventory {
-	in := inventory{at: time.Now(), first: h.Ready() != nil, unread: []instance{{}}}
-	l, err := within(h.reads, of.root+"/"+of.id, func() (listed, error) { return readListed(h.host, of.root, of.id) }, nil)
-	var e entry
+func (h *Hook) find(of tracker.Instance, init hook.Process) tracker.Inventory {
+	in := tracker.Inventory{At: time.Now(), First: h.Ready() != nil, Unread: []tracker.Instance{{}}}
+	l, err := hostfs.Within(h.reads, of.Root+"/"+of.ID, func() (oci.Listed, error) { return oci.ReadListed(h.host, of.Root, of.ID) }, nil)
+	var e tracker.Entry
 	var t task.Task
 	if err == nil {
 		e, t, err = h.examine(&l)
@@ -110,61 +114,70 @@ func (h *Hook) find(of instance, init hook.Process) inventory {
 		h.metrics.unread("state")
 		return in
 	}
-	if identityOf(e.init) == identityOf(init) {
-		e.name = h.names()[of]
+	if tracker.IdentityOf(e.Init) == tracker.IdentityOf(init) {
+		e.Name = h.names()[of]
 		h.describe(&e, &l)
-		e.alive = e.alive && h.follow(t, l.state.waiting) == nil
-		in.entries = append(in.entries, e)
+		e.Alive = e.Alive && h.follow(t, l.State.Waiting) == nil
+		in.Entries = append(in.Entries, e)
 	}
 	return in
 }
 
 // examine says what has become of a container that is listed.
-func (h *Hook) examine(l *listed) (e entry, t task.Task, err error) {
-	e = entry{instance: instance{l.root, l.id, l.state.uid}, state: l.state, at: time.Now(),
-		init: hook.Process{PID: l.state.pid, StartTicks: l.state.startTicks}}
-	t, err = h.identify(l.state)
+func (h *Hook) examine(l *oci.Listed) (e tracker.Entry, t task.Task, err error) {
+	e = tracker.Entry{Instance: tracker.Instance{Root: l.Root, ID: l.ID, UID: l.State.UID}, Runtime: l.State.Runtime, Bundle: l.State.Bundle, Created: l.State.Created,
+		Waiting: l.State.Waiting, At: time.Now(),
+		Init: hook.Process{PID: l.State.PID, StartTicks: l.State.StartTicks}}
+	t, err = h.identify(l.State)
 	switch {
 	case isGone(err):
 		return e, t, nil
 	case err != nil:
 		return e, t, err
 	}
-	if err := h.believe(l.state); err != nil {
-		return e, t, pathError("believe the state in", path.Join(l.root, l.id), err)
+	if err := h.believe(l.State); err != nil {
+		return e, t, hostfs.PathError("believe the state in", path.Join(l.Root, l.ID), err)
 	}
-	e.init, e.alive = t.Process(), true
+	e.Init, e.Alive = t.Process(), true
 	return e, t, nil
 }
 
-// describe adds what is reported of a container once, when it is new.
-func (h *Hook) describe(e *entry, l *listed) {
-	if h.runtimes != nil {
-		e.path = h.runtimes.pathOf(l.state.runtime)
+// unread says what an error of a listing hides.
+func unread(l *oci.Listed, err error) []tracker.Instance {
+	if errors.Is(err, oci.ErrBadID) {
+		return nil // that is no container
 	}
-	err := l.configErr
+	return []tracker.Instance{{Root: l.Root, ID: l.ID}}
+}
+
+// describe adds what is reported of a container once, when it is new.
+func (h *Hook) describe(e *tracker.Entry, l *oci.Listed) {
+	if h.runtimes != nil {
+		e.Path = h.runtimes.PathOf(l.State.Runtime)
+	}
+	err := l.ConfigErr
 	if err == nil {
-		e.spec, err = parseConfig(l.config, l.state.runtime)
+		e.Spec, err = oci.ParseConfig(l.Config, l.State.Runtime)
 	}
 	if err != nil {
-		e.problem = err.Error()
+		e.Problem = err.Error()
 	}
 }
 
 // names are those that running conmons were given for their containers.
-func (h *Hook) names() map[instance]string {
-	names := map[instance]string{}
-	all, _ := within(h.reads, h.hostProc, func() ([]command, error) { return slices.Collect(monitors(h.host, h.hostProc)), nil }, nil)
+func (h *Hook) names() map[tracker.Instance]string {
+	names := map[tracker.Instance]string{}
+	all, _ := hostfs.Within(h.reads, h.hostProc, func() ([]oci.Command, error) { return slices.Collect(runtimes.Monitors(h.host, h.hostProc)), nil }, nil)
 	for _, c := range all {
-		if c.name == "" {
+		if c.Name == "" {
 			continue
 		}
-		root := c.root
+		root := c.Root
 		if root == "" {
-			root = defaultStateRoot(c.runtime)
+			root = oci.DefaultStateRoot(c.Runtime)
 		}
-		if located, err := within(h.reads, root, func() (string, error) { return h.host.realDir(root) }, nil); err == nil {
-			names[instance{root: located, id: c.id}] = c.name // only root's are asked
+		if located, err := hostfs.Within(h.reads, root, func() (string, error) { return h.host.RealDir(root) }, nil); err == nil {
+			names[tracker.Instance{Root: located, ID: c.ID}] = c.Name // only root's are asked
 		}
 	}
 	return names

@@ -27,23 +27,33 @@ const (
 
 // The parts of internal/containerhook.
 const (
-	gateway = "internal/containerhook/gate"
-	tasks   = "internal/containerhook/task"
+	gateway  = "internal/containerhook/gate"
+	tasks    = "internal/containerhook/task"
+	hostfs   = "internal/containerhook/hostfs"
+	oci      = "internal/containerhook/oci"
+	runtimes = "internal/containerhook/runtimes"
+	tracker  = "internal/containerhook/tracker"
 )
 
 // For tests only.
 const (
 	golden   = "internal/golden"
 	hooktest = "internal/hook/hooktest"
+	hosttest = "internal/containerhook/hosttest"
 )
 
 // layers says of each package which of ours it may reach, and what it never reaches. cmd joins them, tests see all.
 var layers = map[string]struct{ ours, never []string }{
 	"bpf":                    {never: kubernetes},
 	"internal/hook":          {never: slices.Concat(kubernetes, kernel)},
-	"internal/containerhook": {ours: []string{"bpf", "internal/hook", gateway, tasks}, never: kubernetes},
+	"internal/containerhook": {ours: []string{"bpf", "internal/hook", gateway, tasks, hostfs, oci, runtimes, tracker}, never: kubernetes},
 	gateway:                  {ours: []string{"bpf", "internal/hook", tasks}, never: kubernetes},
 	tasks:                    {ours: []string{"bpf", "internal/hook"}, never: kubernetes},
+	hostfs:                   {never: slices.Concat(kubernetes, kernel)},
+	oci:                      {ours: []string{hostfs}, never: slices.Concat(kubernetes, kernel)},
+	runtimes:                 {ours: []string{hostfs, oci}, never: slices.Concat(kubernetes, kernel)},
+	tracker:                  {ours: []string{"internal/hook"}, never: slices.Concat(kubernetes, kernel, []string{"golang.org/x/sys"})},
+	hosttest:                 {never: slices.Concat(kubernetes, kernel)},
 	golden:                   {never: slices.Concat(kubernetes, kernel)},
 	hooktest:                 {ours: []string{"internal/hook"}, never: slices.Concat(kubernetes, kernel)},
 	"api/v1alpha1":           {never: slices.Concat(clients, kernel)},
@@ -85,6 +95,18 @@ func TestHookReachesTheStandardLibraryAndRuntimeSpecOnly(t *testing.T) {
 	for _, dep := range dependencies(t, module+"internal/hook") {
 		if !within(dep, []string{"github.com/opencontainers/runtime-spec"}) {
 			t.Errorf("internal/hook reaches %s", dep)
+		}
+	}
+}
+
+// TestTheTrackerReadsNothing: it imports nothing by which it could read a file, ask the kernel or wait. Of what it does import
+// the linter forbids the clock (forbidigo).
+func TestTheTrackerReadsNothing(t *testing.T) {
+	imports := goList(t, "-f", "{{range .Imports}}{{println .}}{{end}}", module+tracker)
+	slices.Sort(imports)
+	for _, pkg := range imports {
+		if !slices.Contains([]string{"cmp", "maps", "path", "slices", "time", "github.com/opencontainers/runtime-spec/specs-go", module + "internal/hook"}, pkg) {
+			t.Errorf("the tracker imports %s", pkg)
 		}
 	}
 }

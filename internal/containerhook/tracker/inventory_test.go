@@ -1,0 +1,160 @@
+package tracker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containerhook/containerhook/internal/hook"
+)
+
+// tracking is a tracker that was told of one container, "/run/runc" a, in a state.
+func tracking(t *testing.T, state hook.State) *Tracker {
+	t.Helper()
+	tracker := New()
+	e := Entry{Instance: Instance{Root: "/run/runc", ID: "a"}, Init: hook.Process{PID: 20, StartTicks: 7}, Alive: true, At: epoch}
+	e.Waiting = state == hook.Created
+	tracker.Step(Inventory{At: epoch, First: true, Entries: []Entry{e}})
+	if state == hook.Stopped {
+		tracker.Step(Exited{At: epoch.Add(time.Second), Process: e.Init})
+	}
+	if c := tracker.byID[e.Instance]; c == nil || c.State != state {
+		t.Fatalf("the container is %+v, want it %s", c, state)
+	}
+	return tracker
+}
+
+func TestInventoryDoesNotForgetWhatCouldNotBeRead(t *testing.T) {
+	for name, test := range map[string]struct {
+		unread Instance
+		keeps  bool
+	}{
+		"the container":                   {Instance{Root: "/run/runc", ID: "a"}, true},
+		"its runtime's root":              {Instance{Root: "/run/runc", ID: ""}, true},
+		"a pattern of roots":              {Instance{Root: "/run/*", ID: ""}, true},
+		"anything":                        {Instance{}, true},
+		"another container":               {Instance{Root: "/run/runc", ID: "b"}, false},
+		"the same ID in another root":     {Instance{Root: "/run/crun", ID: "a"}, false},
+		"another root":                    {Instance{Root: "/run/crun", ID: ""}, false},
+		"a pattern that is none":          {Instance{Root: "/run/[", ID: ""}, false},
+		"a pattern of other roots":        {Instance{Root: "/run/*/runc", ID: ""}, false},
+		"a container of a pattern's name": {Instance{Root: "/run/*", ID: "b"}, false},
+	} {
+		tracker := tracking(t, hook.Stopped)
+		told, _ := tracker.Step(Inventory{At: epoch.Add(time.Hour), Unread: []Instance{test.unread}})
+		if kept := len(tracker.byID) == 1; kept != test.keeps || len(told) > 0 {
+			t.Errorf("%s could not be read: kept %v, told %v", name, kept, told)
+		}
+	}
+}
+
+// TestUnreadIsNotWhatIsNoContainer: a directory that cannot be a container's must not have all others kept for good.
+func TestInventoryTellsAllOfWhatItFinds(t *testing.T) {
+	found := Entry{Instance: Instance{Root: "/run/user/1000/crun", ID: "id", UID: 1000}, Name: "web", Path: "/usr/bin/crun",
+		Problem: "a problem", Spec: &specs.Spec{Hostname: "h"}, Alive: true, Init: hook.Process{PID: 20, StartTicks: 7, CgroupID: 8},
+		Runtime: "crun", Bundle: "/b", Created: epoch, Waiting: true}
+	tracker := New()
+	told, _ := tracker.Step(Inventory{At: epoch, Entries: []Entry{found}})
+	want := []hook.Event{{Spec: &specs.Spec{Hostname: "h"}, Container: hook.Container{ID: "id", Name: "web",
+		Runtime: hook.Runtime{Name: "crun", Path: "/usr/bin/crun", Root: "/run/user/1000/crun"}, Bundle: "/b",
+		Rootless: true, Source: hook.FromListing, Problem: "a problem", State: hook.Created,
+		Init: hook.Process{PID: 20, StartTicks: 7, CgroupID: 8}, CreateTime: epoch}}}
+	if diff := cmp.Diff(want, told); diff != "" || tracker.Missed != 1 {
+		t.Errorf("missed %d (-want +got):\n%s", tracker.Missed, diff)
+	}
+}
+
+func TestInventoryEndsWhatDiedBeforeItWasFollowed(t *testing.T) {
+	for name, test := range map[string]struct {
+		alive bool
+		want  hook.State
+	}{
+		"alive": {true, hook.Running},
+		"dead":  {false, hook.Stopped},
+	} {
+		e := Entry{Instance: Instance{Root: "/run/runc", ID: "a"}, Alive: test.alive, Init: hook.Process{PID: 20, StartTicks: 7}}
+		tracker := New()
+		in := Inventory{At: epoch, Entries: []Entry{e}}
+		if events, _ := tracker.Step(in); len(events) != 1 || events[0].State != test.want {
+			t.Errorf("%s: %v", name, events)
+		}
+		if events, _ := tracker.Step(in); len(events) > 0 {
+			t.Errorf("%s, again: %v", name, events)
+		}
+	}
+}
+
+func TestInventoryCatchesUpWithAStartThatNobodyTold(t *testing.T) {
+	for name, test := range map[string]struct {
+		before         hook.State
+		alive, waiting bool
+		told           bool
+	}{
+		"it began":           {hook.Created, true, false, true},
+		"it waits":           {hook.Created, true, true, false},
+		"it is dead":         {hook.Created, false, false, false},
+		"that was told":      {hook.Running, true, false, false},
+		"it ended meanwhile": {hook.Stopped, true, false, false},
+	} {
+		tracker := tracking(t, test.before)
+		at := epoch.Add(time.Hour)
+		e := Entry{Instance: Instance{Root: "/run/runc", ID: "a"}, Init: hook.Process{PID: 20, StartTicks: 7}, Alive: test.alive, At: at,
+			Waiting: test.waiting}
+		told, _ := tracker.Step(Inventory{At: epoch, Entries: []Entry{e}})
+		if test.told != (len(told) == 1) || test.told && (told[0].State != hook.Running || !told[0].StartTime.Equal(at)) {
+			t.Errorf("%s: told %v", name, told)
+		}
+		if tracker.Missed != 0 {
+			t.Errorf("%s: counted as missed", name)
+		}
+	}
+}
+
+func TestMissesAStartOnlyWhereNobodyToldOfTheContainer(t *testing.T) {
+	a, init, other := Instance{Root: "/run/runc", ID: "a"}, hook.Process{PID: 20, StartTicks: 7}, hook.Process{PID: 21, StartTicks: 8}
+	for name, test := range map[string]struct {
+		of    Instance
+		init  hook.Process
+		state hook.State
+		want  bool
+	}{
+		"known":                           {a, init, hook.Created, false},
+		"known with another init":         {a, other, hook.Created, false},
+		"not known":                       {Instance{Root: "/run/runc", ID: "b"}, other, hook.Created, true},
+		"not known, and not to be read":   {Instance{Root: "/run/runc", ID: "b"}, hook.Process{}, hook.Created, false},
+		"another one that had this ID":    {a, other, hook.Stopped, true},
+		"an ID of one that ended already": {a, init, hook.Stopped, false},
+	} {
+		if got := tracking(t, test.state).misses(Starting{Of: test.of, Init: test.init}); got != test.want {
+			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
+	}
+}
+
+func TestRollAndCensusTellWhatIsTracked(t *testing.T) {
+	for state, live := range map[hook.State]int{hook.Running: 1, hook.Stopped: 0} {
+		tracker := tracking(t, state)
+		known, inits := make(chan map[Identity]bool, 1), make(chan []Vanished, 1)
+		tracker.Step(Roll{known})
+		tracker.Step(Census{inits})
+		if got := <-known; !got[Identity{20, 7}] || len(got) != 1 {
+			t.Errorf("%s: the roll is %v", state, got)
+		}
+		got := <-inits
+		if len(got) != live {
+			t.Errorf("%s: the census is %v", state, got)
+		}
+		for _, in := range got {
+			if told, _ := tracker.Step(in); len(told) != 1 || told[0].Reason != hook.ExitUnseen {
+				t.Errorf("%s, vanished: told %v", state, told)
+			}
+		}
+	}
+}
+
+// listedHook is a Hook without a kernel, on a host whose runc knows of one container: this process.
+// listOnce lists the node and returns the inventory and what was told of it.
+// TestListKeepsNoConfigOfWhatIsKnown: a node's configs may be 4 MiB each.
+// TestExamineDoesNotBelieveAUserOfProcessesThatAreNotHis: he wrote the state, and can name any pid.
