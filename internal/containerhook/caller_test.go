@@ -226,8 +226,6 @@ func TestReadConfigResolvesInTheCallersMounts(t *testing.T) {
 	}
 }
 
-// TestCommasInStringsAreNoValues: else a pod's author blinds the inventory to his own container.
-// TestParseConfigReadsAsTheRuntimeDoes: each case is what a container's author writes for one runtime to read otherwise.
 // readConfig opens what cmd names, and reads it.
 func (c *caller) readConfig(cmd oci.Command) (raw []byte, bundle string, err error) {
 	config, bundle, err := c.openConfig(cmd)

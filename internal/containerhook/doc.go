@@ -8,22 +8,22 @@
 //	    │                                          task/lookup.go   which task waits (bpf/lookup.bpf.c)
 //	    │                                          inspector.go     in the worker, from here on
 //	    │                                          task/argv.go     its arguments (bpf/argv.bpf.c)
-//	    │                                          command.go       what they ask for
+//	    │                                          oci/command.go   what they ask for
 //	    │                                          task/tracer.go   its children are followed from here on
-//	    │                                          bundle.go        config.json is opened, as the runtime sees it (hostfs.go)
+//	    │                                          caller.go        config.json is opened, as the runtime sees it (hostfs/)
 //	    ◄───────────── allowed ◄───────────────── gate/gate.go
-//	    │                                          bundle.go        config.json is read
+//	    │                                          oci/config.go    config.json is read
 //	fork, …, init ───► tracepoints ─────────────► task/tracer.go   fork, exec, exit (bpf/trace.bpf.c)  ─► Creating
 //	exit 0 ──────────► tracepoints ─────────────► task/tracer.go                                       ─► Created
-//	execve start ────► fanotify holds it ────────► state.go         the init, as the runtime names it
+//	execve start ────► fanotify holds it ────────► oci/state.go     the init, as the runtime names it
 //	    │                                          task/lookup.go   and as the kernel describes it
 //	    │                                          the handler returns                                  ─► Created
 //	    ◄───────────── allowed ◄───────────────── gate/gate.go
 //	init: execve ────► tracepoints ─────────────► task/tracer.go                                       ─► Running
 //	init: exit ──────► tracepoints ─────────────► task/tracer.go                                       ─► Stopped
 //
-// inspector.go leads through the first half. Everything ends as an input of tracker.go, the only state: one goroutine, no
-// clock, no I/O; what is to be read for it, it requests. runtimes.go keeps the marks on the runtimes' binaries.
-// inventory.go lists what the runtimes keep on disk (listing.go): at first, now and then, and whenever something may have
-// been missed. reads.go bounds what a file system that hangs can keep. hook.go puts them together.
+// Three actors are put together by hook.go: the inspector, which leads through the first half; the reconciler, which lists
+// what the runtimes keep on disk (oci/listing.go) at first, now and then, and whenever something may have been missed; and
+// the tracer. All they see ends as an input of the tracker (tracker/), the only state. runtimes/ keeps the marks on the
+// runtimes' binaries, hostfs/ bounds what a file system that hangs can keep.
 package containerhook

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,7 +16,6 @@ import (
 	"github.com/containerhook/containerhook/internal/containerhook/hostfs"
 	"github.com/containerhook/containerhook/internal/containerhook/oci"
 	"github.com/containerhook/containerhook/internal/containerhook/runtimes"
-	"github.com/containerhook/containerhook/internal/containerhook/task"
 	"github.com/containerhook/containerhook/internal/containerhook/tracker"
 	"github.com/containerhook/containerhook/internal/hook"
 )
@@ -46,40 +43,22 @@ type Options struct {
 }
 
 const (
-	// maxWaiting is how many bytes of users' config.jsons may wait for the tracker: four of the largest, hundreds of usual ones.
-	maxWaiting = 4 * oci.MaxConfig
-	// maxUsers is how many users' config.jsons are read at once: they may hang.
-	maxUsers = 16
 	// maxEnded is how many containers may end before a listing says which of them can be forgotten. They take about 1.5 KB
 	// each.
 	maxEnded = 1000
-	// maxQueued is how many inputs may wait for the tracker before their senders do.
-	maxQueued = 256
 	// watchGateEvery is how often the gate's counts are looked at for events that no container came of.
 	watchGateEvery = time.Second
 )
 
 // Hook sees the containers of one node. See the package's documentation for the data's way through it.
 type Hook struct {
-	o        Options
-	metrics  *metrics
-	hostProc string
-	host     *hostfs.Root
-	reads    *hostfs.Reads
-	programs *task.Programs
-	runtimes *runtimes.Set // nil where nothing is held
-
-	inputs  chan tracker.Input
-	relist  chan string         // why a listing is wanted soon
-	serial  atomic.Uint64       // of held execs
-	users   chan struct{}       // has one element for each config.json of a user's that is being read
-	waiting *semaphore.Weighted // bytes of users' config.jsons that wait for the tracker
-
-	mu     sync.Mutex
-	hooked bool      // guarded by mu
-	why    error     // the node cannot be hooked; guarded by mu
-	listed time.Time // guarded by mu
-	unread int       // by that listing; guarded by mu
+	o         Options
+	metrics   *metrics
+	reads     *hostfs.Reads
+	queue     *queue
+	status    *status
+	processes *processes
+	runtimes  *runtimes.Set // nil where nothing is held
 }
 
 // New checks the options and registers the metrics. Nothing is opened before Run.
@@ -99,9 +78,9 @@ func New(o Options) (*Hook, error) {
 			return nil, fmt.Errorf("register the gate's metrics: %w", err)
 		}
 	}
-	return &Hook{o: o, metrics: newMetrics(o.Metrics, reads), hostProc: filepath.Join(o.HostRoot, "proc"), reads: reads,
-		programs: o.Session.Programs, inputs: make(chan tracker.Input, maxQueued), relist: make(chan string, 1),
-		users: make(chan struct{}, maxUsers), waiting: semaphore.NewWeighted(maxWaiting)}, nil
+	m := newMetrics(o.Metrics, reads)
+	return &Hook{o: o, metrics: m, reads: reads, queue: newQueue(m), status: new(status),
+		processes: &processes{hostProc: filepath.Join(o.HostRoot, "proc"), programs: o.Session.Programs, rootless: o.Rootless, metrics: m}}, nil
 }
 
 // Run sees containers until ctx ends, or until the hook fails in a way that only a new process mends. known are the
@@ -112,40 +91,47 @@ func New(o Options) (*Hook, error) {
 // Where the node cannot be hooked it goes on by listing alone, and Degraded says why. When it returns, everything that
 // it opened is closed.
 func (h *Hook) Run(ctx context.Context, known []hook.Container, handle func(hook.Event)) (err error) {
-	if h.host, err = hostfs.Open(h.o.HostRoot); err != nil {
+	host, err := hostfs.Open(h.o.HostRoot)
+	if err != nil {
 		return fmt.Errorf("open the host's root: %w", err)
 	}
-	defer h.host.Close()
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return h.track(ctx, handle) })
+	defer host.Close()
+	held := h.o.Session.HookErr == nil
+	if held {
+		if h.runtimes, err = runtimes.New(h.o.runtimes(host, h.reads, h.o.Session, h.metrics)); err != nil {
+			return err
+		}
+		defer h.runtimes.Close()
+	}
+	r := &reconciler{processes: h.processes, queue: h.queue, host: host, reads: h.reads, runtimes: h.runtimes, status: h.status,
+		every: h.o.ListEvery, patterns: oci.StatePatterns(h.o.StateRoots, h.o.Rootless), isBlind: h.isBlind, restarts: h.o.Session.Restarts}
+	i := &inspector{processes: h.processes, queue: h.queue, reads: h.reads, runtimes: h.runtimes, find: r.find,
+		users: make(chan struct{}, maxUsers), waiting: semaphore.NewWeighted(maxWaiting)}
 
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return h.track(ctx, r.resolve, handle) })
 	// Before anything is read of what happened since: who ended would be nobody's, and a runtime's container a new one.
-	h.resume(ctx, known)
-	if tracer := h.programs.Tracer; tracer != nil {
-		send := h.sender(ctx)
+	r.resume(ctx, known)
+	if t := h.o.Session.Programs.Tracer; t != nil {
 		group.Go(func() error {
-			return tracer.Run(ctx, func(e *bpf.TraceEvent) {
+			return t.Run(ctx, func(e *bpf.TraceEvent) {
 				if in := kernelInput(e, sinceBoot(e.Time)); in != nil {
-					send(in)
+					h.queue.send(ctx, in)
 				}
 			})
 		})
 	}
 	// Pings are answered where nothing is held, too.
-	group.Go(func() error { return h.o.Session.Serve(ctx, h.inspect, func() { h.wantListing("panic") }) })
-	if h.setHooked(h.o.Session.HookErr); h.o.Session.HookErr == nil {
-		if h.runtimes, err = runtimes.New(h.o.runtimes(h.host, h.reads, h.o.Session, h.metrics)); err != nil {
-			return err
-		}
-		defer h.runtimes.Close()
+	group.Go(func() error { return h.o.Session.Serve(ctx, i.inspect, func() { h.queue.wantListing("panic") }) })
+	if h.status.setHooked(h.o.Session.HookErr); held {
 		h.runtimes.Discover()
 		h.runtimes.Scan(ctx)
-		group.Go(func() error { return h.runtimes.Run(ctx, func() { h.wantListing("remarked") }) })
+		group.Go(func() error { return h.runtimes.Run(ctx, func() { h.queue.wantListing("remarked") }) })
 		group.Go(func() error { return h.watchGate(ctx) })
 	}
 	// What a worker finds after another one, which had reported the others, was missed in between.
 	first := h.o.Session.Restarts == 0 || len(known) == 0
-	group.Go(func() error { return h.keepListed(ctx, first) })
+	group.Go(func() error { return r.run(ctx, first) })
 	return group.Wait()
 }
 
@@ -158,14 +144,15 @@ func (o *Options) runtimes(host *hostfs.Root, reads *hostfs.Reads, gate runtimes
 // HostNamespaces are those of the host's process 1, to compare a container's with; zero where no program could be loaded.
 // Safe for concurrent use.
 func (h *Hook) HostNamespaces() hook.Namespaces {
-	if h.programs.Lookup == nil {
+	lookup := h.o.Session.Programs.Lookup
+	if lookup == nil {
 		return hook.Namespaces{}
 	}
-	return h.programs.Lookup.HostNamespaces
+	return lookup.HostNamespaces
 }
 
 // track feeds the tracker, hands on what it says, and has its requests answered. It waits for nothing but handle.
-func (h *Hook) track(ctx context.Context, handle func(hook.Event)) error {
+func (h *Hook) track(ctx context.Context, resolve func(tracker.Instance) tracker.Resolved, handle func(hook.Event)) error {
 	t := tracker.New()
 	counted := func(e hook.Event) { // before it is seen that it was missed, it is counted
 		h.count(t)
@@ -178,9 +165,9 @@ func (h *Hook) track(ctx context.Context, handle func(hook.Event)) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case in := <-h.inputs:
+		case in := <-h.queue.inputs:
 			for _, of := range advance(t, in, counted) {
-				if !requests.TryGo(func() error { h.sender(ctx)(h.resolve(of)); return nil }) {
+				if !requests.TryGo(func() error { h.queue.send(ctx, resolve(of)); return nil }) {
 					advance(t, tracker.Resolved{At: time.Now(), Of: of}, counted) // as one whose state does not answer
 				}
 			}
@@ -210,7 +197,7 @@ func (h *Hook) count(t *tracker.Tracker) {
 	t.Missed = 0
 	if t.Ended >= maxEnded {
 		t.Ended = 0
-		h.listSoon("ended")
+		h.queue.listSoon("ended")
 	}
 }
 
@@ -229,7 +216,7 @@ func (h *Hook) watchGate(ctx context.Context) error {
 		for reason, count := range unseen {
 			if n := count(); n != seen[reason] {
 				seen[reason] = n
-				h.wantListing(reason)
+				h.queue.wantListing(reason)
 			}
 		}
 		select {
@@ -240,41 +227,10 @@ func (h *Hook) watchGate(ctx context.Context) error {
 	}
 }
 
-// sender gives an input to track, unless ctx has ended.
-func (h *Hook) sender(ctx context.Context) func(tracker.Input) {
-	return func(in tracker.Input) {
-		select {
-		case h.inputs <- in:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// wantListing has the node listed soon, and counts why. Safe for concurrent use; never blocks.
-func (h *Hook) wantListing(why string) {
-	h.metrics.gap(why)
-	h.listSoon(why)
-}
-
-// listSoon is wantListing where nothing can have been missed.
-func (h *Hook) listSoon(why string) {
-	select {
-	case h.relist <- why:
-	default: // one is wanted already
-	}
-}
-
-func (h *Hook) setHooked(why error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.hooked, h.why = why == nil, why
-}
-
 // Degraded is why the node is not hooked, nil where it is. Safe for concurrent use.
 func (h *Hook) Degraded() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.why
+	_, why := h.status.isHooked()
+	return why
 }
 
 // Status is how the hook does. Safe for concurrent use.
@@ -283,10 +239,8 @@ func (h *Hook) Status() hook.Status {
 	if stats := h.o.Session.Stats; stats != nil {
 		s.Missed, s.Late = int64(stats.Missed.Load()), int64(stats.Answered[gate.Timeout].Load())
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s.Listed, s.Unread = h.listed, h.unread
-	if h.hooked && h.runtimes != nil {
+	s.Listed, s.Unread = h.status.lastListing()
+	if hooked, _ := h.status.isHooked(); hooked && h.runtimes != nil {
 		s.Runtimes, s.Unheld = h.runtimes.Paths(), h.runtimes.Unheld()
 	}
 	return s
@@ -301,9 +255,7 @@ func (h *Hook) isBlind() bool {
 // Healthy is an error where the gate has not answered lately, which it proves twice a second by an event of its own. A
 // node that is not hooked at all is healthy; see Degraded. Safe for concurrent use.
 func (h *Hook) Healthy() error {
-	h.mu.Lock()
-	hooked := h.hooked
-	h.mu.Unlock()
+	hooked, _ := h.status.isHooked()
 	if stats := h.o.Session.Stats; hooked && stats != nil {
 		if age := time.Since(time.Unix(0, stats.LastBeat.Load())); age > gate.HealthTimeout {
 			return fmt.Errorf("the gate answered last %v ago", age.Round(time.Millisecond))
@@ -313,11 +265,4 @@ func (h *Hook) Healthy() error {
 }
 
 // Ready is an error until the runtimes are marked, or cannot be, and the node was listed. Safe for concurrent use.
-func (h *Hook) Ready() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.listed.IsZero() {
-		return errors.New("the node has not been listed yet")
-	}
-	return nil
-}
+func (h *Hook) Ready() error { return h.status.ready() }

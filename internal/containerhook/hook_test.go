@@ -36,11 +36,11 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 }
 
 func TestReadyOnlyWhenListed(t *testing.T) {
-	h := &Hook{}
+	h := &Hook{status: new(status)}
 	if h.Ready() == nil {
 		t.Error("ready at once")
 	}
-	h.listed = noon
+	h.status.setListed(noon, 0)
 	if err := h.Ready(); err != nil {
 		t.Error(err)
 	}
@@ -49,11 +49,11 @@ func TestReadyOnlyWhenListed(t *testing.T) {
 func TestHealthFollowsTheHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stats := new(gate.Stats)
-		h := &Hook{o: Options{Session: &gate.Session{Stats: stats}}}
+		h := &Hook{o: Options{Session: &gate.Session{Stats: stats}}, status: new(status)}
 		if err := h.Healthy(); err != nil {
 			t.Errorf("a node that is not hooked: %v", err)
 		}
-		h.setHooked(nil)
+		h.status.setHooked(nil)
 		if h.Healthy() == nil {
 			t.Error("healthy before the gate has answered")
 		}
@@ -67,7 +67,7 @@ func TestHealthFollowsTheHeartbeat(t *testing.T) {
 			t.Errorf("healthy after %v of silence", gate.HealthTimeout)
 		}
 		why := errors.New("no BTF")
-		h.setHooked(why)
+		h.status.setHooked(why)
 		if err := h.Healthy(); err != nil || !errors.Is(h.Degraded(), why) {
 			t.Errorf("a degraded node: %v, %v", err, h.Degraded())
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
 	"github.com/containerhook/containerhook/internal/containerhook/hostfs"
@@ -28,28 +29,48 @@ var (
 // deadlineMargin is how much longer than the deadline anybody waits here: it is the gate that answers then, and counts it.
 const deadlineMargin = 50 * time.Millisecond
 
+const (
+	// maxWaiting is how many bytes of users' config.jsons may wait for the tracker: four of the largest, hundreds of usual ones.
+	maxWaiting = 4 * oci.MaxConfig
+	// maxUsers is how many users' config.jsons are read at once: they may hang.
+	maxUsers = 16
+)
+
+// inspector reads what a held exec is about, and tells the tracker. Safe for concurrent use.
+type inspector struct {
+	*processes
+	queue    *queue
+	reads    *hostfs.Reads
+	runtimes *runtimes.Set
+	find     func(of tracker.Instance, init hook.Process) tracker.Inventory // lists one container
+
+	serial  atomic.Uint64       // of held execs
+	users   chan struct{}       // has one element for each config.json of a user's that is being read
+	waiting *semaphore.Weighted // bytes of users' config.jsons that wait for the tracker
+}
+
 // resultOf is how the gate counts a held exec with that verb.
 var resultOf = map[oci.Verb]gate.Result{oci.VerbCreate: gate.Create, oci.VerbRun: gate.Run, oci.VerbRestore: gate.Restore,
 	oci.VerbStart: gate.Start, oci.VerbDelete: gate.Delete, oci.VerbNamed: gate.Conmon}
 
 // inspect reads the command of a held exec and does what it asks for: argv → command → files → input. It runs in a
 // goroutine of its own, and may hang: the deadline answers.
-func (h *Hook) inspect(ctx context.Context, r *gate.Request) {
-	by, known := h.runtimes.Find(r.Token)
+func (i *inspector) inspect(ctx context.Context, r *gate.Request) {
+	by, known := i.runtimes.Find(r.Token)
 	if !known { // unmarked since
 		r.Allow(gate.Ignored)
 		return
 	}
-	args, err := h.readArgv(r)
+	args, err := i.readArgv(r)
 	if err != nil {
-		h.metrics.unread("argv")
-		h.wantListing("error")
+		i.metrics.unread("argv")
+		i.queue.wantListing("error")
 		r.Allow(gate.Error)
 		return
 	}
 	cmd, err := oci.ParseCommand(by.Path, args)
 	if errors.Is(err, oci.ErrBadID) {
-		h.metrics.unread("id")
+		i.metrics.unread("id")
 	}
 	if err != nil {
 		r.Allow(gate.Ignored)
@@ -59,49 +80,49 @@ func (h *Hook) inspect(ctx context.Context, r *gate.Request) {
 	logr.FromContextOrDiscard(ctx).V(1).Info("Held", "verb", cmd.Verb, "containerID", cmd.ID, "pid", r.Task.Tgid, "path", by.Path)
 	switch cmd.Verb {
 	case oci.VerbNamed:
-		h.sender(ctx)(tracker.Named{ID: cmd.ID, Name: cmd.Name, UID: r.Task.Euid})
+		i.queue.send(ctx, tracker.Named{ID: cmd.ID, Name: cmd.Name, UID: r.Task.Euid})
 	case oci.VerbCreate, oci.VerbRun, oci.VerbRestore:
-		h.inspectCreate(ctx, r, by, cmd)
+		i.inspectCreate(ctx, r, by, cmd)
 	case oci.VerbStart:
-		h.inspectStart(ctx, r, by, cmd)
+		i.inspectStart(ctx, r, by, cmd)
 	}
 	r.Allow(resultOf[cmd.Verb])
 }
 
 // readArgv reads the memory of a stranger, who may have backed it by a file system that hangs.
-func (h *Hook) readArgv(r *gate.Request) ([]string, error) {
-	defer h.reads.Begin(fmt.Sprintf("the memory of pid %d", r.Task.Tgid))()
-	return h.programs.Argv.Read(&r.Task)
+func (i *inspector) readArgv(r *gate.Request) ([]string, error) {
+	defer i.reads.Begin(fmt.Sprintf("the memory of pid %d", r.Task.Tgid))()
+	return i.programs.Argv.Read(&r.Task)
 }
 
 // inspectCreate is for a runtime that is held at create, run or restore. While it is held its children are followed, and
 // its root and working directory are opened, which are then the same whatever it does. What it was asked to make is read
 // after the answer: the tracker keeps what the kernel reports of it until then.
-func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by runtimes.Executable, cmd oci.Command) {
-	in := tracker.Created{At: r.At, Runtime: r.Task.Process(), ID: cmd.ID, Verb: tracker.Verb(cmd.Verb), Detach: cmd.Detach, UID: r.Task.Euid, Serial: h.serial.Add(1),
+func (i *inspector) inspectCreate(ctx context.Context, r *gate.Request, by runtimes.Executable, cmd oci.Command) {
+	in := tracker.Created{At: r.At, Runtime: r.Task.Process(), ID: cmd.ID, Verb: tracker.Verb(cmd.Verb), Detach: cmd.Detach, UID: r.Task.Euid, Serial: i.serial.Add(1),
 		By: hook.Runtime{Name: by.Name, Path: by.Path, Root: cmp.Or(cmd.Root, oci.DefaultStateRoot(by.Name))}}
-	if err := h.programs.Tracer.FollowRuntime(&r.Task); err != nil {
-		h.metrics.unread("follow")
-		h.wantListing("error")
+	if err := i.programs.Tracer.FollowRuntime(&r.Task); err != nil {
+		i.metrics.unread("follow")
+		i.queue.wantListing("error")
 	}
-	caller, err := openCaller(h.hostProc, int(r.Task.Tid), r.Task.Euid)
+	caller, err := openCaller(i.hostProc, int(r.Task.Tid), r.Task.Euid)
 	if in.Late = r.Expired(); in.Late {
-		h.wantListing("timeout")
+		i.queue.wantListing("timeout")
 	}
-	h.sender(ctx)(in)
+	i.queue.send(ctx, in)
 	r.Allow(resultOf[cmd.Verb])
 	r.Detach()
 
 	// A file system that hangs keeps this goroutine, and nobody else: then the container is reported without its facts.
 	name := cmd.Bundle + "/config.json"
-	defer h.reads.Begin(name)()
+	defer i.reads.Begin(name)()
 	var complete atomic.Bool
 	describe := func(f *tracker.Facts) {
 		if complete.CompareAndSwap(false, true) {
 			if f.Problem != "" {
-				h.metrics.unread("config")
+				i.metrics.unread("config")
 			}
-			h.sender(ctx)(tracker.Described{Serial: in.Serial, Facts: f})
+			i.queue.send(ctx, tracker.Described{Serial: in.Serial, Facts: f})
 		}
 	}
 	whenHung := time.AfterFunc(hostfs.HangsAfter, func() {
@@ -115,11 +136,11 @@ func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by runtimes.E
 	}
 	defer caller.Close()
 	// What hangs keeps this goroutine, and there are only so many: users have a few of them.
-	err = h.reads.Refuses(name)
+	err = i.reads.Refuses(name)
 	if err == nil && in.UID != 0 {
 		select {
-		case h.users <- struct{}{}:
-			defer func() { <-h.users }()
+		case i.users <- struct{}{}:
+			defer func() { <-i.users }()
 		default:
 			err = errManyUsers
 		}
@@ -130,13 +151,13 @@ func (h *Hook) inspectCreate(ctx context.Context, r *gate.Request, by runtimes.E
 	}
 	root := caller.stateRoot(by.Name, cmd)
 	config, bundle, err := caller.openConfig(cmd)
-	facts, release := h.readFacts(in.By.Name, config, root, bundle, in.UID, err)
+	facts, release := i.readFacts(in.By.Name, config, root, bundle, in.UID, err)
 	describe(facts)
 	release()
 }
 
 // readFacts reads an opened config.json. What users can have us keep is bounded; release gives that back.
-func (h *Hook) readFacts(runtime string, file *os.File, root, bundle string, uid uint32, err error) (f *tracker.Facts, release func()) {
+func (i *inspector) readFacts(runtime string, file *os.File, root, bundle string, uid uint32, err error) (f *tracker.Facts, release func()) {
 	release = func() {}
 	var config []byte
 	if err == nil {
@@ -145,8 +166,8 @@ func (h *Hook) readFacts(runtime string, file *os.File, root, bundle string, uid
 	}
 	if err == nil && uid != 0 {
 		size := int64(len(config))
-		if h.waiting.TryAcquire(size) {
-			release = func() { h.waiting.Release(size) }
+		if i.waiting.TryAcquire(size) {
+			release = func() { i.waiting.Release(size) }
 		} else {
 			err = errTooMuchConfig
 		}
@@ -168,40 +189,40 @@ func parseFacts(runtime, root, bundle string, config []byte, err error) *tracker
 
 // inspectStart is for a runtime that is held at start: the container exists and its process waits, so everything about it
 // is read, and reported, before it runs.
-func (h *Hook) inspectStart(ctx context.Context, r *gate.Request, by runtimes.Executable, cmd oci.Command) {
+func (i *inspector) inspectStart(ctx context.Context, r *gate.Request, by runtimes.Executable, cmd oci.Command) {
 	root := cmp.Or(cmd.Root, oci.DefaultStateRoot(by.Name))
-	end := h.reads.Begin(root + "/" + cmd.ID)
+	end := i.reads.Begin(root + "/" + cmd.ID)
 	var reported atomic.Bool
 	giveUp := time.AfterFunc(hostfs.HangsAfter, func() {
 		if reported.CompareAndSwap(false, true) {
-			h.metrics.unread("state")
-			h.sender(ctx)(tracker.Starting{At: r.At, Of: tracker.Instance{Root: root, ID: cmd.ID, UID: r.Task.Euid}})
+			i.metrics.unread("state")
+			i.queue.send(ctx, tracker.Starting{At: r.At, Of: tracker.Instance{Root: root, ID: cmd.ID, UID: r.Task.Euid}})
 		}
 	})
 	defer giveUp.Stop()
-	in, err := h.readStarting(r, by, cmd)
+	in, err := i.readStarting(r, by, cmd)
 	end()
 	if err != nil {
-		h.metrics.unread("state")
+		i.metrics.unread("state")
 	}
 	if !reported.CompareAndSwap(false, true) {
 		return
 	}
 
-	if !h.start(ctx, r, in) {
+	if !i.start(ctx, r, in) {
 		return
 	}
 	// Nobody has reported it: made before the agent, or in a gap. Its process has yet to begin.
-	h.sender(ctx)(h.find(in.Of, in.Init))
+	i.queue.send(ctx, i.find(in.Of, in.Init))
 	in.Again = true
-	h.start(ctx, r, in)
+	i.start(ctx, r, in)
 }
 
 // start gives in to the tracker and waits until all is reported, or the deadline is over. It says whether the tracker
 // does not know the container.
-func (h *Hook) start(ctx context.Context, r *gate.Request, in tracker.Starting) (unknown bool) {
+func (i *inspector) start(ctx context.Context, r *gate.Request, in tracker.Starting) (unknown bool) {
 	in.Done = make(chan bool, 1)
-	h.sender(ctx)(in)
+	i.queue.send(ctx, in)
 	timeout := time.NewTimer(r.Left() + deadlineMargin)
 	defer timeout.Stop()
 	select {
@@ -213,9 +234,9 @@ func (h *Hook) start(ctx context.Context, r *gate.Request, in tracker.Starting) 
 }
 
 // readStarting reads the state of the container that r is about to start.
-func (h *Hook) readStarting(r *gate.Request, by runtimes.Executable, cmd oci.Command) (in tracker.Starting, err error) {
+func (i *inspector) readStarting(r *gate.Request, by runtimes.Executable, cmd oci.Command) (in tracker.Starting, err error) {
 	in = tracker.Starting{At: r.At, Of: tracker.Instance{Root: cmd.Root, ID: cmd.ID, UID: r.Task.Euid}}
-	caller, err := openCaller(h.hostProc, int(r.Task.Tid), r.Task.Euid)
+	caller, err := openCaller(i.hostProc, int(r.Task.Tid), r.Task.Euid)
 	if err != nil {
 		return in, err
 	}
@@ -225,7 +246,7 @@ func (h *Hook) readStarting(r *gate.Request, by runtimes.Executable, cmd oci.Com
 	if err != nil {
 		return in, err
 	}
-	t, err := h.identify(state)
+	t, err := i.identify(state)
 	in.Init = t.Process()
 	return in, err
 }

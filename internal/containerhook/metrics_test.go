@@ -37,16 +37,16 @@ func TestMetricsAreNamedAsPrometheusAdvises(t *testing.T) {
 }
 
 func TestWhatTheTrackerCountsIsTakenOverOnce(t *testing.T) {
-	h := &Hook{o: Options{Session: &gate.Session{Stats: new(gate.Stats)}}, metrics: newMetrics(prometheus.NewRegistry(), hostfs.NewReads()), relist: make(chan string, 1)}
+	h := &Hook{o: Options{Session: &gate.Session{Stats: new(gate.Stats)}}, queue: newQueue(newMetrics(prometheus.NewRegistry(), hostfs.NewReads()))}
 	tr := tracker.New()
 	tr.Missed, tr.Ended = 2, maxEnded-1
 	h.count(tr)
-	if len(h.relist) > 0 {
+	if len(h.queue.relist) > 0 {
 		t.Errorf("a listing is wanted after %d ends", maxEnded-1)
 	}
 	tr.Ended++
 	h.count(tr)
-	if len(h.relist) != 1 || tr.Ended != 0 {
+	if len(h.queue.relist) != 1 || tr.Ended != 0 {
 		t.Errorf("no listing is wanted after %d ends; %d are left", maxEnded, tr.Ended)
 	}
 	if missed := h.o.Session.Stats.Missed.Load(); missed != 2 {

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,39 +16,28 @@ import (
 	"github.com/containerhook/containerhook/internal/containerhook/hostfs"
 	"github.com/containerhook/containerhook/internal/containerhook/oci"
 	"github.com/containerhook/containerhook/internal/containerhook/task"
-	"github.com/containerhook/containerhook/internal/containerhook/tracker"
 )
 
-// resolve answers the tracker's request for an init: as the runtime's state names it, and the kernel describes it. From
-// then on its end is reported.
-func (h *Hook) resolve(of tracker.Instance) tracker.Resolved {
-	in := tracker.Resolved{Of: of}
-	state, err := h.readState(of.Root, of.ID)
-	if err == nil && state.UID == of.UID {
-		var t task.Task
-		if t, err = h.identify(state); err == nil && h.believe(state) == nil && h.follow(t, state.Waiting) == nil {
-			in.Init, in.Waiting = t.Process(), state.Waiting
-		}
-	}
-	in.At = time.Now()
-	return in
+// processes looks at the processes of the host, and has the ends of inits reported. Safe for concurrent use.
+type processes struct {
+	hostProc string
+	programs *task.Programs
+	rootless bool // users' containers are reported too
+	metrics  *metrics
 }
 
-// readState reads what a runtime keeps of a container in the host's root, and waits a second for it at most.
-func (h *Hook) readState(root, id string) (oci.State, error) {
-	return hostfs.Within(h.reads, root+"/"+id, func() (oci.State, error) { return oci.ReadState(h.host, root, id) }, nil)
-}
+var errNotTheirs = errors.New("a user's state names a process that is not that user's, or rootless ones are not asked for")
 
 // follow has the end of an init reported, and its exec where it waits for start. An error says that it has ended.
-func (h *Hook) follow(t task.Task, waiting bool) error {
-	if h.programs.Tracer == nil {
+func (p *processes) follow(t task.Task, waiting bool) error {
+	if p.programs.Tracer == nil {
 		return nil // the sweep will find it dead
 	}
-	if err := h.programs.Tracer.FollowInit(&t, waiting); err != nil {
-		h.metrics.unread("follow")
+	if err := p.programs.Tracer.FollowInit(&t, waiting); err != nil {
+		p.metrics.unread("follow")
 		return nil
 	}
-	again, err := h.programs.Lookup.OfPID(h.hostProc, int32(t.Tgid))
+	again, err := p.programs.Lookup.OfPID(p.hostProc, int32(t.Tgid))
 	if err == nil && again.StartBoottime != t.StartBoottime {
 		err = task.ErrGone
 	}
@@ -57,8 +45,8 @@ func (h *Hook) follow(t task.Task, waiting bool) error {
 }
 
 // identify looks at the process that a runtime's state names.
-func (h *Hook) identify(state oci.State) (task.Task, error) {
-	t, err := h.look(state.PID)
+func (p *processes) identify(state oci.State) (task.Task, error) {
+	t, err := p.look(state.PID)
 	if err != nil {
 		return task.Task{}, fmt.Errorf("look at pid %d: %w", state.PID, err)
 	}
@@ -69,11 +57,11 @@ func (h *Hook) identify(state oci.State) (task.Task, error) {
 }
 
 // look asks the kernel about a pid of the host; without BPF, its procfs, which has less.
-func (h *Hook) look(pid int32) (task.Task, error) {
-	if h.programs.Lookup != nil {
-		return h.programs.Lookup.OfPID(h.hostProc, pid)
+func (p *processes) look(pid int32) (task.Task, error) {
+	if p.programs.Lookup != nil {
+		return p.programs.Lookup.OfPID(p.hostProc, pid)
 	}
-	stat, err := os.ReadFile(filepath.Join(h.hostProc, strconv.Itoa(int(pid)), "stat"))
+	stat, err := os.ReadFile(filepath.Join(p.hostProc, strconv.Itoa(int(pid)), "stat"))
 	if err != nil {
 		return task.Task{}, err
 	}
@@ -87,12 +75,12 @@ func (h *Hook) look(pid int32) (task.Task, error) {
 }
 
 // believe says whether a state may name that process. Root's word counts; a user could name any pid.
-func (h *Hook) believe(state oci.State) error {
+func (p *processes) believe(state oci.State) error {
 	if state.UID == 0 {
 		return nil
 	}
-	owner, err := h.ownerOfNamespace(state.PID)
-	if err == nil && (owner != state.UID || !h.o.Rootless) {
+	owner, err := p.ownerOfNamespace(state.PID)
+	if err == nil && (owner != state.UID || !p.rootless) {
 		return errNotTheirs
 	}
 	return err
@@ -104,8 +92,8 @@ func isGone(err error) bool {
 }
 
 // ownerOfNamespace is the user who made the user namespace that a pid of the host is in: 0 for the initial one.
-func (h *Hook) ownerOfNamespace(pid int32) (uid uint32, err error) {
-	name := filepath.Join(h.hostProc, strconv.Itoa(int(pid)), "ns/user")
+func (p *processes) ownerOfNamespace(pid int32) (uid uint32, err error) {
+	name := filepath.Join(p.hostProc, strconv.Itoa(int(pid)), "ns/user")
 	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, &os.PathError{Op: "open", Path: name, Err: err}

@@ -45,6 +45,7 @@ func TestParseConfigIsStrictAboutNothingButJSON(t *testing.T) {
 	}
 }
 
+// TestCommasInStringsAreNoValues: else a pod's author blinds the inventory to his own container.
 func TestCommasInStringsAreNoValues(t *testing.T) {
 	text := strings.Repeat(",", maxValues+1)
 	spec, err := ParseConfig([]byte(`{"process":{"env":["A=\\\"`+text+`"]},"annotations":{"`+text+`":"x,\\"}}`), "runc")
@@ -53,6 +54,7 @@ func TestCommasInStringsAreNoValues(t *testing.T) {
 	}
 }
 
+// TestParseConfigReadsAsTheRuntimeDoes: each case is what a container's author writes for one runtime to read otherwise.
 func TestParseConfigReadsAsTheRuntimeDoes(t *testing.T) {
 	const (
 		twice    = `{"process":{"capabilities":{"bounding":["CAP_SYS_ADMIN"]}},"process":{"capabilities":{"bounding":["CAP_CHOWN"]}}}`

@@ -50,7 +50,6 @@ func TestInventoryDoesNotForgetWhatCouldNotBeRead(t *testing.T) {
 	}
 }
 
-// TestUnreadIsNotWhatIsNoContainer: a directory that cannot be a container's must not have all others kept for good.
 func TestInventoryTellsAllOfWhatItFinds(t *testing.T) {
 	found := Entry{Instance: Instance{Root: "/run/user/1000/crun", ID: "id", UID: 1000}, Name: "web", Path: "/usr/bin/crun",
 		Problem: "a problem", Spec: &specs.Spec{Hostname: "h"}, Alive: true, Init: hook.Process{PID: 20, StartTicks: 7, CgroupID: 8},
@@ -153,8 +152,3 @@ func TestRollAndCensusTellWhatIsTracked(t *testing.T) {
 		}
 	}
 }
-
-// listedHook is a Hook without a kernel, on a host whose runc knows of one container: this process.
-// listOnce lists the node and returns the inventory and what was told of it.
-// TestListKeepsNoConfigOfWhatIsKnown: a node's configs may be 4 MiB each.
-// TestExamineDoesNotBelieveAUserOfProcessesThatAreNotHis: he wrote the state, and can name any pid.
