@@ -14,14 +14,14 @@ import (
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/agent"
 	"github.com/containerhook/containerhook/internal/desired"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 	"github.com/containerhook/containerhook/internal/printer"
 )
 
 // output is where objects go.
 type output struct {
 	publish func(*v1alpha1.NodeContainer)     // for the hook's goroutine only; never waits for a network
-	known   []hook.Container                  // what the agent before this one had reported
+	known   []event.Container                 // what the agent before this one had reported
 	run     []func(ctx context.Context) error // beside the hook
 }
 
@@ -62,7 +62,7 @@ const (
 )
 
 // toAPI writes objects to the API, and to the checkpoint.
-func toAPI(ctx context.Context, o *options, set *desired.Set, bootID string, restarts int, status func() hook.Status, registry *prometheus.Registry) (*output, error) {
+func toAPI(ctx context.Context, o *options, set *desired.Set, bootID string, restarts int, status func() event.Status, registry *prometheus.Registry) (*output, error) {
 	config, err := restConfig(o)
 	if err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func toAPI(ctx context.Context, o *options, set *desired.Set, bootID string, res
 	if err != nil {
 		logr.FromContextOrDiscard(ctx).Error(err, "Ignoring unreadable checkpoint: how containers ended in between is not known")
 	}
-	withCheckpoint := func() hook.Status {
+	withCheckpoint := func() event.Status {
 		s := status()
 		if path := checkpoint.Hanging(); path != "" {
 			s.Hanging = append(s.Hanging, path)

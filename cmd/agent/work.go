@@ -20,7 +20,7 @@ import (
 	"github.com/containerhook/containerhook/internal/containerhook"
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
 	"github.com/containerhook/containerhook/internal/desired"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 	"github.com/containerhook/containerhook/internal/object"
 )
 
@@ -64,7 +64,7 @@ func work(ctx context.Context, o *options) (err error) {
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return h.Run(ctx, out.known, func(e hook.Event) {
+		return h.Run(ctx, out.known, func(e event.Event) {
 			if object, changed := set.Apply(e); changed {
 				out.publish(object)
 			}

@@ -23,8 +23,8 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/cache"
 	"github.com/containerhook/containerhook/internal/controller"
-	"github.com/containerhook/containerhook/internal/view"
 )
 
 // How fast the controller may write: containers come and go with the pods of a whole cluster.
@@ -92,7 +92,7 @@ func newManager(o *options, log logr.Logger) (ctrl.Manager, error) {
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
 		Logger: log,
-		Cache:  view.CacheOptions(),
+		Cache:  cache.Options(),
 		Metrics: metricsserver.Options{
 			BindAddress: o.metricsAddr, CertDir: o.metricsCertDir,
 			SecureServing: true, FilterProvider: filters.WithAuthenticationAndAuthorization,

@@ -17,7 +17,7 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/desired"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 const (
@@ -57,7 +57,7 @@ type WriterOptions struct {
 	// Save writes the checkpoint. It is called before each create, which goes on whatever it says.
 	Save func() error
 	// Status is how the hook does. Safe for concurrent use.
-	Status  func() hook.Status
+	Status  func() event.Status
 	Metrics prometheus.Registerer
 }
 

@@ -20,14 +20,14 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/desired"
-	"github.com/containerhook/containerhook/internal/hook"
-	"github.com/containerhook/containerhook/internal/hook/hooktest"
+	"github.com/containerhook/containerhook/internal/event"
+	"github.com/containerhook/containerhook/internal/event/eventtest"
 	"github.com/containerhook/containerhook/internal/object"
 )
 
 func newSet() *desired.Set {
 	return desired.NewSet(desired.Options{Options: object.Options{
-		NodeName: "node-1", BootID: hooktest.BootID, Now: func() time.Time { return hooktest.Epoch },
+		NodeName: "node-1", BootID: eventtest.BootID, Now: func() time.Time { return eventtest.Epoch },
 	}})
 }
 
@@ -37,7 +37,7 @@ type written struct {
 	set    *desired.Set
 	writer *Writer
 	api    *fakeAPI
-	hook   hook.Status
+	hook   event.Status
 	stop   func()
 }
 
@@ -46,8 +46,8 @@ func write(t *testing.T, set *desired.Set, api *fakeAPI) *written {
 	t.Helper()
 	w := &written{t: t, set: set, api: api}
 	writer, err := NewWriter(set, WriterOptions{Config: &rest.Config{Host: "http://api", Transport: api, QPS: 50, Burst: 100},
-		NodeName: "node-1", Version: "v1", BootID: hooktest.BootID, KnownSince: hooktest.Epoch, Save: func() error { return nil },
-		Status: func() (s hook.Status) { api.do(func() { s = w.hook }); return s }, Metrics: prometheus.NewRegistry()})
+		NodeName: "node-1", Version: "v1", BootID: eventtest.BootID, KnownSince: eventtest.Epoch, Save: func() error { return nil },
+		Status: func() (s event.Status) { api.do(func() { s = w.hook }); return s }, Metrics: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func write(t *testing.T, set *desired.Set, api *fakeAPI) *written {
 
 // tell has the hook tell an event, in the words of the Set's scripts.
 func (w *written) tell(words string) string {
-	object, changed := w.set.Apply(hooktest.Event(w.t, words))
+	object, changed := w.set.Apply(eventtest.Event(w.t, words))
 	if object == nil {
 		return ""
 	}
@@ -144,8 +144,8 @@ func TestASlowCreateIsNoReasonForAnotherStatus(t *testing.T) {
 
 func TestAnObjectThatIsThereAlreadyGetsItsStatusOnly(t *testing.T) {
 	bubble(t, func(t *testing.T, w *written) {
-		e := hooktest.Event(t, "a Running start=1")
-		name := object.Name("node-1", hooktest.BootID, e.Key())
+		e := eventtest.Event(t, "a Running start=1")
+		name := object.Name("node-1", eventtest.BootID, e.Key())
 		w.api.do(func() { w.api.objects[name] = &v1alpha1.NodeContainer{ObjectMeta: metav1.ObjectMeta{Name: name}} })
 		w.tell("a Running start=1")
 		after(time.Second)
@@ -382,7 +382,7 @@ func TestAnAgentTellsOnceAMinuteAndWhenItChanges(t *testing.T) {
 // What cannot be read may be a container that is there: then the agent does not say that it knows all.
 func TestAnAgentKnowsAllWhereItCouldReadAll(t *testing.T) {
 	bubble(t, func(t *testing.T, w *written) {
-		for unread, want := range []string{hooktest.Epoch.String(), "<nil>"} {
+		for unread, want := range []string{eventtest.Epoch.String(), "<nil>"} {
 			w.api.do(func() { w.hook.Unread = unread })
 			after(beatEvery + 2*time.Second)
 			if got := fmt.Sprint(w.api.agentStatus().KnownSince); got != want {

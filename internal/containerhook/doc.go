@@ -1,4 +1,4 @@
-// Package containerhook turns what the kernel of one node does into hook.Events: a container's runtime is held in execve,
+// Package containerhook turns what the kernel of one node does into event.Events: a container's runtime is held in execve,
 // what it was asked for is read, and its init is followed to its end. It knows no Kubernetes.
 //
 // The way of one container that is created and started, and the file of each step; gate/ is another process:

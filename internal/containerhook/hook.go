@@ -17,7 +17,7 @@ import (
 	"github.com/containerhook/containerhook/internal/containerhook/oci"
 	"github.com/containerhook/containerhook/internal/containerhook/runtimes"
 	"github.com/containerhook/containerhook/internal/containerhook/tracker"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // Options are what a Hook needs to know. Only HostRoot, Session and Metrics have no default.
@@ -90,7 +90,7 @@ func New(o Options) (*Hook, error) {
 //
 // Where the node cannot be hooked it goes on by listing alone, and Degraded says why. When it returns, everything that
 // it opened is closed.
-func (h *Hook) Run(ctx context.Context, known []hook.Container, handle func(hook.Event)) (err error) {
+func (h *Hook) Run(ctx context.Context, known []event.Container, handle func(event.Event)) (err error) {
 	host, err := hostfs.Open(h.o.HostRoot)
 	if err != nil {
 		return fmt.Errorf("open the host's root: %w", err)
@@ -143,18 +143,18 @@ func (o *Options) runtimes(host *hostfs.Root, reads *hostfs.Reads, gate runtimes
 
 // HostNamespaces are those of the host's process 1, to compare a container's with; zero where no program could be loaded.
 // Safe for concurrent use.
-func (h *Hook) HostNamespaces() hook.Namespaces {
+func (h *Hook) HostNamespaces() event.Namespaces {
 	lookup := h.o.Session.Programs.Lookup
 	if lookup == nil {
-		return hook.Namespaces{}
+		return event.Namespaces{}
 	}
 	return lookup.HostNamespaces
 }
 
 // track feeds the tracker, hands on what it says, and has its requests answered. It waits for nothing but handle.
-func (h *Hook) track(ctx context.Context, resolve func(tracker.Instance) tracker.Resolved, handle func(hook.Event)) error {
+func (h *Hook) track(ctx context.Context, resolve func(tracker.Instance) tracker.Resolved, handle func(event.Event)) error {
 	t := tracker.New()
-	counted := func(e hook.Event) { // before it is seen that it was missed, it is counted
+	counted := func(e event.Event) { // before it is seen that it was missed, it is counted
 		h.count(t)
 		handle(e)
 	}
@@ -178,7 +178,7 @@ func (h *Hook) track(ctx context.Context, resolve func(tracker.Instance) tracker
 
 // advance feeds the tracker one input and hands on what it says. What is held at start goes on after that, not before: its
 // container has been handled when its process begins. It returns whose inits are to be resolved.
-func advance(t *tracker.Tracker, in tracker.Input, handle func(hook.Event)) (wanted []tracker.Instance) {
+func advance(t *tracker.Tracker, in tracker.Input, handle func(event.Event)) (wanted []tracker.Instance) {
 	events, wanted := t.Step(in)
 	for _, e := range events {
 		handle(e)
@@ -234,8 +234,8 @@ func (h *Hook) Degraded() error {
 }
 
 // Status is how the hook does. Safe for concurrent use.
-func (h *Hook) Status() hook.Status {
-	s := hook.Status{Degraded: h.Degraded(), NotReady: h.Ready(), Hanging: h.reads.Hanging()}
+func (h *Hook) Status() event.Status {
+	s := event.Status{Degraded: h.Degraded(), NotReady: h.Ready(), Hanging: h.reads.Hanging()}
 	if stats := h.o.Session.Stats; stats != nil {
 		s.Missed, s.Late = int64(stats.Missed.Load()), int64(stats.Answered[gate.Timeout].Load())
 	}

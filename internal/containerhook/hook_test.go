@@ -11,7 +11,7 @@ import (
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
 	"github.com/containerhook/containerhook/internal/containerhook/task"
 	"github.com/containerhook/containerhook/internal/containerhook/tracker"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // noon is when a test begins.
@@ -77,12 +77,12 @@ func TestHealthFollowsTheHeartbeat(t *testing.T) {
 // TestAStartGoesOnOnlyAfterItsContainerIsHandled: the promise is that all is known before the container's first instruction.
 func TestAStartGoesOnOnlyAfterItsContainerIsHandled(t *testing.T) {
 	tr, done := tracker.New(), make(chan bool, 1)
-	of, init := tracker.Instance{Root: "/run/runc", ID: "a"}, hook.Process{PID: 20, StartTicks: 7}
+	of, init := tracker.Instance{Root: "/run/runc", ID: "a"}, event.Process{PID: 20, StartTicks: 7}
 	tr.Step(tracker.Inventory{At: noon, First: true, Entries: []tracker.Entry{{Instance: of, Init: init, Alive: true, Waiting: true, At: noon}}})
 	init.CgroupID = 9
 	in := tracker.Starting{At: noon, Of: of, Init: init, Done: done}
 	handled := 0
-	advance(tr, in, func(hook.Event) {
+	advance(tr, in, func(event.Event) {
 		handled++
 		if len(done) > 0 {
 			t.Error("it goes on before its container is handled")
@@ -94,12 +94,12 @@ func TestAStartGoesOnOnlyAfterItsContainerIsHandled(t *testing.T) {
 
 	// One that nobody knows of is the caller's to look for, and is not asked for twice.
 	in.Of.ID = "b"
-	advance(tr, in, func(hook.Event) { t.Error("something is handled") })
+	advance(tr, in, func(event.Event) { t.Error("something is handled") })
 	if unknown := <-done; !unknown {
 		t.Error("an unknown container is taken for a known one")
 	}
 	in.Again = true
-	advance(tr, in, func(hook.Event) { t.Error("something is handled") })
+	advance(tr, in, func(event.Event) { t.Error("something is handled") })
 	if unknown := <-done; unknown {
 		t.Error("it is asked for once more")
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/containerhook/containerhook/internal/containerhook/oci"
 	"github.com/containerhook/containerhook/internal/containerhook/runtimes"
 	"github.com/containerhook/containerhook/internal/containerhook/tracker"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 var (
@@ -42,7 +42,7 @@ type inspector struct {
 	queue    *queue
 	reads    *hostfs.Reads
 	runtimes *runtimes.Set
-	find     func(of tracker.Instance, init hook.Process) tracker.Inventory // lists one container
+	find     func(of tracker.Instance, init event.Process) tracker.Inventory // lists one container
 
 	serial  atomic.Uint64       // of held execs
 	users   chan struct{}       // has one element for each config.json of a user's that is being read
@@ -100,7 +100,7 @@ func (i *inspector) readArgv(r *gate.Request) ([]string, error) {
 // after the answer: the tracker keeps what the kernel reports of it until then.
 func (i *inspector) inspectCreate(ctx context.Context, r *gate.Request, by runtimes.Executable, cmd oci.Command) {
 	in := tracker.Created{At: r.At, Runtime: r.Task.Process(), ID: cmd.ID, Verb: tracker.Verb(cmd.Verb), Detach: cmd.Detach, UID: r.Task.Euid, Serial: i.serial.Add(1),
-		By: hook.Runtime{Name: by.Name, Path: by.Path, Root: cmp.Or(cmd.Root, oci.DefaultStateRoot(by.Name))}}
+		By: event.Runtime{Name: by.Name, Path: by.Path, Root: cmp.Or(cmd.Root, oci.DefaultStateRoot(by.Name))}}
 	if err := i.programs.Tracer.FollowRuntime(&r.Task); err != nil {
 		i.metrics.unread("follow")
 		i.queue.wantListing("error")

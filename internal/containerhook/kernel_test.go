@@ -10,12 +10,12 @@ import (
 	"github.com/containerhook/containerhook/bpf"
 	"github.com/containerhook/containerhook/internal/containerhook/task"
 	"github.com/containerhook/containerhook/internal/containerhook/tracker"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 func TestWhatTheKernelTellsBecomesAnInput(t *testing.T) {
 	of := bpf.TraceTask{Tgid: 20, Tid: 21, StartBoottime: 123_456_789_999, Cgroup: 5, PidNs: 7}
-	process := hook.Process{PID: 20, StartTicks: 12345, CgroupID: 5, Namespaces: hook.Namespaces{PID: 7}}
+	process := event.Process{PID: 20, StartTicks: 12345, CgroupID: 5, Namespaces: event.Namespaces{PID: 7}}
 	for _, c := range []struct {
 		what  string
 		event bpf.TraceEvent

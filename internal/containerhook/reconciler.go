@@ -12,7 +12,7 @@ import (
 	"github.com/containerhook/containerhook/internal/containerhook/runtimes"
 	"github.com/containerhook/containerhook/internal/containerhook/task"
 	"github.com/containerhook/containerhook/internal/containerhook/tracker"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 const (
@@ -112,7 +112,7 @@ func (r *reconciler) list(ctx context.Context, first bool) {
 
 // find is the inventory of one container: its start is held, and nobody has reported its create. It is empty where the host's
 // state does not know that init.
-func (r *reconciler) find(of tracker.Instance, init hook.Process) tracker.Inventory {
+func (r *reconciler) find(of tracker.Instance, init event.Process) tracker.Inventory {
 	in := tracker.Inventory{At: time.Now(), First: r.status.ready() != nil, Unread: []tracker.Instance{{}}}
 	l, err := hostfs.Within(r.reads, of.Root+"/"+of.ID, func() (oci.Listed, error) { return oci.ReadListed(r.host, of.Root, of.ID) }, nil)
 	var e tracker.Entry
@@ -137,7 +137,7 @@ func (r *reconciler) find(of tracker.Instance, init hook.Process) tracker.Invent
 func (r *reconciler) examine(l *oci.Listed) (e tracker.Entry, t task.Task, err error) {
 	e = tracker.Entry{Instance: tracker.Instance{Root: l.Root, ID: l.ID, UID: l.State.UID}, Runtime: l.State.Runtime, Bundle: l.State.Bundle, Created: l.State.Created,
 		Waiting: l.State.Waiting, At: time.Now(),
-		Init: hook.Process{PID: l.State.PID, StartTicks: l.State.StartTicks}}
+		Init: event.Process{PID: l.State.PID, StartTicks: l.State.StartTicks}}
 	t, err = r.identify(l.State)
 	switch {
 	case isGone(err):
@@ -238,18 +238,18 @@ func (r *reconciler) readState(root, id string) (oci.State, error) {
 }
 
 // resume takes up what the agent before this one had known.
-func (r *reconciler) resume(ctx context.Context, known []hook.Container) {
+func (r *reconciler) resume(ctx context.Context, known []event.Container) {
 	for _, c := range known {
 		in := tracker.Resumed{At: time.Now(), Container: c}
 		if c.Rootless { // whose it is, its state says
 			state, _ := r.readState(c.Runtime.Root, c.ID)
 			in.UID = state.UID
 		}
-		if c.State != hook.Stopped && c.Init.PID != 0 {
+		if c.State != event.Stopped && c.Init.PID != 0 {
 			t, err := r.look(c.Init.PID)
 			switch {
 			case err == nil:
-				in.Alive = tracker.IdentityOf(t.Process()) == tracker.IdentityOf(c.Init) && r.follow(t, c.State != hook.Running) == nil
+				in.Alive = tracker.IdentityOf(t.Process()) == tracker.IdentityOf(c.Init) && r.follow(t, c.State != event.Running) == nil
 			default:
 				in.Alive = !isGone(err) // the sweep will see
 			}

@@ -16,7 +16,7 @@ import (
 	"github.com/containerhook/containerhook/internal/containerhook/oci"
 	"github.com/containerhook/containerhook/internal/containerhook/task"
 	"github.com/containerhook/containerhook/internal/containerhook/tracker"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // TestUnreadIsNotWhatIsNoContainer: a directory that cannot be a container's must not have all others kept for good.
@@ -42,7 +42,7 @@ func listedHost(t *testing.T, dir, state string) *reconciler {
 }
 
 // listOnce lists the node and returns the inventory and what was told of it.
-func listOnce(r *reconciler, tr *tracker.Tracker) (in tracker.Inventory, told []hook.Event) {
+func listOnce(r *reconciler, tr *tracker.Tracker) (in tracker.Inventory, told []event.Event) {
 	done := make(chan struct{})
 	go func() { defer close(done); r.list(context.Background(), false) }()
 	for {
@@ -129,7 +129,7 @@ func TestAContainerIsResumedAsItsOwners(t *testing.T) {
 		if err := os.Chown(filepath.Join(dir, "run/runc/a"), int(uid), int(uid)); err != nil {
 			t.Fatal(err)
 		}
-		known := []hook.Container{{ID: "a", Runtime: hook.Runtime{Root: "/run/runc"}, Rootless: uid != 0, State: hook.Stopped}}
+		known := []event.Container{{ID: "a", Runtime: event.Runtime{Root: "/run/runc"}, Rootless: uid != 0, State: event.Stopped}}
 		go r.resume(context.Background(), known)
 		if in, ok := (<-r.queue.inputs).(tracker.Resumed); !ok || in.UID != uid || in.Alive {
 			t.Errorf("%s: %+v", name, in)

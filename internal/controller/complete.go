@@ -14,8 +14,8 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/cache"
 	"github.com/containerhook/containerhook/internal/drift"
-	"github.com/containerhook/containerhook/internal/view"
 )
 
 // maxNamed is how many containers a message names.
@@ -102,11 +102,11 @@ func (r *nodes) miss(node string, since map[string]time.Time, overdue int) {
 // judgeComplete compares what runs by the status of the node's pods with its NodeContainers. It returns when to look again,
 // 0 where nothing is missing.
 func (r *nodes) judgeComplete(ctx context.Context, agent *v1alpha1.NodeContainerAgent, now time.Time) (time.Duration, error) {
-	pods, err := view.PodsOn(ctx, r.client, agent.Name)
+	pods, err := cache.PodsOn(ctx, r.client, agent.Name)
 	if err != nil {
 		return 0, err
 	}
-	containers, err := view.ContainersOn(ctx, r.client, agent.Name)
+	containers, err := cache.ContainersOn(ctx, r.client, agent.Name)
 	if err != nil {
 		return 0, err
 	}

@@ -16,8 +16,8 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/cache"
 	"github.com/containerhook/containerhook/internal/drift"
-	"github.com/containerhook/containerhook/internal/view"
 )
 
 // quietFor is how long nothing is written of a container that no pod's status has yet: most have it by then.
@@ -36,11 +36,11 @@ func (r *containers) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, fmt.Errorf("get node %q: %w", c.Spec.NodeName, err)
 	}
-	now := time.Now()
+	now := r.clock.Now()
 	if outlivedByNode(&c, &node) {
 		return ctrl.Result{}, endUnseen(ctx, r.client, &c, v1alpha1.ReasonRebooted, now)
 	}
-	pods, err := view.PodsOf(ctx, r.client, &c)
+	pods, err := cache.PodsOf(ctx, r.client, &c)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -128,7 +128,7 @@ func (r *containers) deleteExcess(ctx context.Context, c *v1alpha1.NodeContainer
 	if c.Status.State != v1alpha1.StateStopped {
 		return nil
 	}
-	stopped, err := view.StoppedLike(ctx, r.client, c)
+	stopped, err := cache.StoppedLike(ctx, r.client, c)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,7 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/view"
+	"github.com/containerhook/containerhook/internal/cache"
 )
 
 // Options are the figures of the policies. All are required; DefaultOptions has those of the flags.
@@ -63,19 +64,20 @@ func (o *Options) Validate() error {
 	return nil
 }
 
-// Setup adds the controllers to mgr, which must have been made with view.CacheOptions, and their figures to registry.
+// Setup adds the controllers to mgr, which must have been made with cache.Options, and their figures to registry.
 func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer, o Options) error {
 	figures, err := newMetrics(registry)
 	if err != nil {
 		return err
 	}
-	for _, index := range view.Indexes {
+	for _, index := range cache.Indexes {
 		if err := mgr.GetFieldIndexer().IndexField(ctx, index.Object, index.Field, index.Values); err != nil {
 			return fmt.Errorf("index %T by %s: %w", index.Object, index.Field, err)
 		}
 	}
 	cached := mgr.GetClient()
-	shared := common{client: cached, trust: &trust{live: mgr.GetAPIReader(), cached: cached}, options: &o, metrics: figures}
+	shared := common{client: cached, trust: &trust{live: mgr.GetAPIReader(), cached: cached, clock: clock.RealClock{}}, options: &o, metrics: figures,
+		clock: clock.RealClock{}}
 	err = ctrl.NewControllerManagedBy(mgr).Named("containers").
 		For(&v1alpha1.NodeContainer{}).
 		Watches(&corev1.Pod{}, containersOfPod(cached)).
@@ -107,6 +109,7 @@ type common struct {
 	trust   *trust
 	options *Options
 	metrics *metrics
+	clock   clock.PassiveClock
 }
 
 // deleteAsSeen deletes o, unless it has changed since it was read.
@@ -118,13 +121,13 @@ func (r *common) deleteAsSeen(ctx context.Context, o client.Object) error {
 // containersOfPod asks for every container that may be of a pod.
 func containersOfPod(cached client.Reader) handler.EventHandler {
 	return containersFor(func(ctx context.Context, o client.Object) ([]v1alpha1.NodeContainer, error) {
-		return view.ContainersOf(ctx, cached, o.(*corev1.Pod))
+		return cache.ContainersOf(ctx, cached, o.(*corev1.Pod))
 	})
 }
 
 func containersOfNode(cached client.Reader) handler.EventHandler {
 	return containersFor(func(ctx context.Context, o client.Object) ([]v1alpha1.NodeContainer, error) {
-		return view.ContainersOn(ctx, cached, o.GetName())
+		return cache.ContainersOn(ctx, cached, o.GetName())
 	})
 }
 

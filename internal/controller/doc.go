@@ -12,7 +12,7 @@
 //	breaker.go    when there are too many objects for agents to make more
 //	trust.go      when nothing may be deleted
 //
-// Package drift says what a container has that its pod did not ask for: SpecMatched. Package view holds what they all
+// Package drift says what a container has that its pod did not ask for: SpecMatched. Package cache holds what they all
 // read. containers.go and nodes.go act on what all of them decide: one reconciler for each NodeContainer, one for each
 // node.
 //

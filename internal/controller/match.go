@@ -10,8 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/cache"
 	"github.com/containerhook/containerhook/internal/drift"
-	"github.com/containerhook/containerhook/internal/view"
 )
 
 // pendingFor is how long a pod's status may lag behind its containers, or a pod behind its name: a mirror pod is made
@@ -33,7 +33,7 @@ func match(c *v1alpha1.NodeContainer, pods []corev1.Pod, now time.Time) (finding
 	var holder, claimed *corev1.Pod // the first of each
 	for i := range pods {
 		p := &pods[i]
-		if holder == nil && p.Spec.NodeName == c.Spec.NodeName && slices.Contains(view.ContainerIDs(p), c.Spec.ContainerID) {
+		if holder == nil && p.Spec.NodeName == c.Spec.NodeName && slices.Contains(cache.ContainerIDs(p), c.Spec.ContainerID) {
 			holder = p
 		}
 		if claimed == nil && isClaimed(p, c.Spec.Pod) {
@@ -71,7 +71,7 @@ func isClaimed(p *corev1.Pod, claim v1alpha1.ContainerPod) bool {
 	if claim.UID == "" {
 		return p.Namespace == claim.Namespace && p.Name == claim.Name
 	}
-	return string(p.UID) == claim.UID || p.Annotations[view.ConfigHash] == claim.UID
+	return string(p.UID) == claim.UID || p.Annotations[cache.ConfigHash] == claim.UID
 }
 
 // restarted reports whether the container that c claims to be an instance of had more instances than its pod's status

@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/view"
+	"github.com/containerhook/containerhook/internal/cache"
 )
 
 // A container's pod accounts for it by the container's ID in its status. Every case that is matched has one beside it
@@ -18,7 +18,7 @@ func TestMatchAsksThePodsStatus(t *testing.T) {
 	static := claims(v1alpha1.ContainerPod{Namespace: "kube-system", Name: "etcd-n1", UID: hash, Container: "main"})
 	mirror := func(hash string) func(*corev1.Pod) {
 		return func(p *corev1.Pod) {
-			p.Namespace, p.Name, p.UID, p.Annotations = "kube-system", "etcd-n1", "mirror-uid", map[string]string{view.ConfigHash: hash}
+			p.Namespace, p.Name, p.UID, p.Annotations = "kube-system", "etcd-n1", "mirror-uid", map[string]string{cache.ConfigHash: hash}
 		}
 	}
 	restartedAs := func(id string, restarts int32) func(*corev1.Pod) {
@@ -97,7 +97,7 @@ func TestMatchKnowsBothPodsOfARestart(t *testing.T) {
 		State:                corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: "containerd://c3"}},
 		LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: "containerd://c2"}},
 	}, corev1.ContainerStatus{ContainerID: ""}))
-	if got := view.ContainerIDs(p); len(got) != 2 || got[0] != "c3" || got[1] != "c2" {
+	if got := cache.ContainerIDs(p); len(got) != 2 || got[0] != "c3" || got[1] != "c2" {
 		t.Errorf("got %q, want c3 and c2, each once", got)
 	}
 }

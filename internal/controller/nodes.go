@@ -14,7 +14,7 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/view"
+	"github.com/containerhook/containerhook/internal/cache"
 )
 
 // nodes reconciles one node at a time: sweep, lost and forgotten. It has one worker, so nothing of it is locked.
@@ -63,7 +63,7 @@ func (r *nodes) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 	if client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, fmt.Errorf("get node %q: %w", request.Name, err)
 	}
-	isThere, now := err == nil, time.Now()
+	isThere, now := err == nil, r.clock.Now()
 	seen := r.known[request.Name].next(heartbeatOf(agent), isThere, now)
 	r.known[request.Name] = seen
 	switch {
@@ -92,7 +92,7 @@ func (r *nodes) observe(ctx context.Context, c *v1alpha1.NodeContainer, found fi
 // each writes those of the node's containers that are, as many as may be written now. It returns how many it wrote, and
 // when to go on where there are more.
 func (r *nodes) each(ctx context.Context, node string, is func(*v1alpha1.NodeContainer) bool, write func(*v1alpha1.NodeContainer) error) (int, time.Duration, error) {
-	all, err := view.ContainersOn(ctx, r.client, node)
+	all, err := cache.ContainersOn(ctx, r.client, node)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/view"
+	"github.com/containerhook/containerhook/internal/cache"
 )
 
 var (
@@ -95,8 +95,8 @@ func TestExcessIsWhatEndedFirst(t *testing.T) {
 }
 
 func TestNameOfIsWhatInstancesShare(t *testing.T) {
-	other := func(change func(*v1alpha1.NodeContainer)) string { return view.NameOf(container(change)) }
-	name := view.NameOf(container())
+	other := func(change func(*v1alpha1.NodeContainer)) string { return cache.NameOf(container(change)) }
+	name := cache.NameOf(container())
 	if again := other(func(c *v1alpha1.NodeContainer) { c.Spec.ContainerID, c.Spec.Pod.UID = "c2", "a-replaced-pod" }); again != name {
 		t.Errorf("another instance has the name %q, not %q", again, name)
 	}

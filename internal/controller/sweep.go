@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/view"
+	"github.com/containerhook/containerhook/internal/cache"
 )
 
 // goneFor is how long the node has been absent, and its agent silent. A Node that somebody deleted by mistake comes back
@@ -27,7 +27,7 @@ func (s sight) goneFor(now time.Time) time.Duration {
 // sweep deletes everything of a node that is gone for good. The garbage collector does so too, by the owner, but slowly:
 // it has the whole cluster to do. agent is nil where the node has none.
 func (r *nodes) sweep(ctx context.Context, node string, agent *v1alpha1.NodeContainerAgent, seen sight, now time.Time) (ctrl.Result, error) {
-	left, err := view.ContainersOn(ctx, r.client, node)
+	left, err := cache.ContainersOn(ctx, r.client, node)
 	if err != nil {
 		return ctrl.Result{}, err
 	}

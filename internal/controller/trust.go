@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -23,6 +24,7 @@ const retryDistrust = 30 * time.Second
 // it may be the pods that are missing. It is safe for concurrent use.
 type trust struct {
 	live, cached client.Reader // the API server, and the cache
+	clock        clock.PassiveClock
 
 	mu      sync.Mutex
 	checked time.Time
@@ -33,13 +35,13 @@ type trust struct {
 func (t *trust) check(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if time.Since(t.checked) < trustFor {
+	if t.clock.Since(t.checked) < trustFor {
 		return t.doubt
 	}
 	t.doubt = errors.Join(
 		someIn(ctx, "API", t.live, &corev1.PodList{}), someIn(ctx, "cache", t.cached, &corev1.PodList{}),
 		someIn(ctx, "API", t.live, &corev1.NodeList{}), someIn(ctx, "cache", t.cached, &corev1.NodeList{}))
-	t.checked = time.Now()
+	t.checked = t.clock.Now()
 	return t.doubt
 }
 

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/applyconfigurations"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -24,7 +25,7 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration"
-	"github.com/containerhook/containerhook/internal/view"
+	"github.com/containerhook/containerhook/internal/cache"
 )
 
 // errEmpty has a kind read as if there were none of it.
@@ -70,7 +71,7 @@ func newWorld(t *testing.T) *world {
 	builder := fake.NewClientBuilder().WithScheme(scheme).
 		WithStatusSubresource(&v1alpha1.NodeContainer{}, &v1alpha1.NodeContainerAgent{}).
 		WithTypeConverters(applyconfiguration.NewTypeConverter(scheme), applyconfigurations.NewTypeConverter(scheme))
-	for _, index := range view.Indexes {
+	for _, index := range cache.Indexes {
 		builder.WithIndex(index.Object, index.Field, index.Values)
 	}
 	w := &world{api: builder.Build(), deletes: make(map[string]deletion)}
@@ -116,7 +117,8 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	o := DefaultOptions()
-	shared := common{client: cached, trust: &trust{live: live, cached: cached}, options: &o, metrics: figures}
+	shared := common{client: cached, trust: &trust{live: live, cached: cached, clock: clock.RealClock{}}, options: &o, metrics: figures,
+		clock: clock.RealClock{}} // in a bubble of its own: testing/synctest
 	w.containers = &containers{shared}
 	w.nodes = &nodes{common: shared, events: events.NewFakeRecorder(1000),
 		marks: flowcontrol.NewTokenBucketRateLimiter(markQPS, markBurst), known: make(map[string]sight),

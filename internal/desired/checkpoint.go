@@ -16,7 +16,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 const (
@@ -111,7 +111,7 @@ func (c *Checkpoint) KnownSince() time.Time { return c.knownSince }
 // Load brings what the file has of this boot into the Set, and returns those containers, each as it was reported last. The
 // error says why there are none; the Set is empty then, and all is well otherwise. No file is no error. It waits for the
 // file system for limit at most: the error is then ErrHangs.
-func (c *Checkpoint) Load(limit time.Duration) ([]hook.Container, error) {
+func (c *Checkpoint) Load(limit time.Duration) ([]event.Container, error) {
 	read := make(chan []byte, 1)
 	err := c.within(limit, func() error {
 		if err := os.MkdirAll(filepath.Dir(c.path), 0o700); err != nil {
@@ -142,7 +142,7 @@ func (c *Checkpoint) Load(limit time.Duration) ([]hook.Container, error) {
 		return nil, nil // what ran then is gone; the controller knows
 	}
 	c.knownSince = file.KnownSince
-	var known []hook.Container
+	var known []event.Container
 	for _, m := range file.Members {
 		if m == nil || m.Object == nil {
 			continue
@@ -151,7 +151,7 @@ func (c *Checkpoint) Load(limit time.Duration) ([]hook.Container, error) {
 		c.set.restore(m)
 	}
 	// Of two with the same ID the later one is what the ID means.
-	slices.SortFunc(known, func(a, b hook.Container) int { return a.CreateTime.Compare(b.CreateTime) })
+	slices.SortFunc(known, func(a, b event.Container) int { return a.CreateTime.Compare(b.CreateTime) })
 	return known, nil
 }
 

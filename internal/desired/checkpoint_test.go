@@ -12,14 +12,14 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
-	"github.com/containerhook/containerhook/internal/hook"
-	"github.com/containerhook/containerhook/internal/hook/hooktest"
+	"github.com/containerhook/containerhook/internal/event"
+	"github.com/containerhook/containerhook/internal/event/eventtest"
 )
 
 func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 	set, dir := NewSet(testOptions()), t.TempDir()
 	for _, words := range []string{"a Creating config=containerd-pod pid=7", "b Creating pid=8", "b Stopped exit=3 finish=2"} {
-		e := hooktest.Event(t, strings.ReplaceAll(words, "containerd-pod", hooktest.Configs(t)[0]))
+		e := eventtest.Event(t, strings.ReplaceAll(words, "containerd-pod", eventtest.Configs(t)[0]))
 		set.Apply(e)
 	}
 	checkpoint := NewCheckpoint(set, dir)
@@ -30,7 +30,7 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 		}
 	}
 	save() // each change after this must get into the next
-	object, _ := set.Apply(hooktest.Event(t, "a Running pid=7 start=1"))
+	object, _ := set.Apply(eventtest.Event(t, "a Running pid=7 start=1"))
 	save()
 	set.Created(object.Name, true)
 	save()
@@ -53,7 +53,7 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 	if diff := cmp.Diff(set.BeginAll(), next.BeginAll()); diff != "" || len(next.BeginAll()) != 1 {
 		t.Errorf("to be written (-saved +loaded):\n%s", diff)
 	}
-	again, changed := next.Apply(hooktest.Event(t, "a Running pid=7 start=1 listed"))
+	again, changed := next.Apply(eventtest.Event(t, "a Running pid=7 start=1 listed"))
 	if changed {
 		t.Errorf("%+v is news", again)
 	}
@@ -61,7 +61,7 @@ func TestACheckpointBringsBackWhatItSaved(t *testing.T) {
 
 func TestACheckpointThatIsNoneIsAnErrorAndAnEmptySet(t *testing.T) {
 	set, good := NewSet(testOptions()), t.TempDir()
-	set.Apply(hooktest.Event(t, "a Running start=1"))
+	set.Apply(eventtest.Event(t, "a Running start=1"))
 	if err := NewCheckpoint(set, good).Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -77,9 +77,9 @@ func TestACheckpointThatIsNoneIsAnErrorAndAnEmptySet(t *testing.T) {
 		"cut off":             {string(whole[:len(whole)/2]), true},
 		"something else":      {"[]", true},
 		"another version":     {strings.Replace(string(whole), `"Version":1`, `"Version":2`, 1), true},
-		"of another boot":     {strings.Replace(string(whole), hooktest.BootID, "another", 1), false},
+		"of another boot":     {strings.Replace(string(whole), eventtest.BootID, "another", 1), false},
 		"of another node":     {strings.Replace(string(whole), `"NodeName":"node-1"`, `"NodeName":"node-2"`, 1), false},
-		"a member of nothing": {`{"Version":1,"NodeName":"node-1","BootID":"` + hooktest.BootID + `","Members":[null,{}]}`, false},
+		"a member of nothing": {`{"Version":1,"NodeName":"node-1","BootID":"` + eventtest.BootID + `","Members":[null,{}]}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, next := t.TempDir(), NewSet(testOptions())
@@ -100,7 +100,7 @@ func TestACheckpointThatIsNoneIsAnErrorAndAnEmptySet(t *testing.T) {
 func TestACheckpointIsWholeOrAsItWas(t *testing.T) {
 	set, dir := NewSet(testOptions()), t.TempDir()
 	checkpoint := NewCheckpoint(set, dir)
-	set.Apply(hooktest.Event(t, "a Running start=1"))
+	set.Apply(eventtest.Event(t, "a Running start=1"))
 	if err := checkpoint.Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestACheckpointIsWholeOrAsItWas(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "containers.json.next"), 0o700); err != nil { // it cannot be written any more
 		t.Fatal(err)
 	}
-	set.Apply(hooktest.Event(t, "b Running start=1"))
+	set.Apply(eventtest.Event(t, "b Running start=1"))
 	if checkpoint.Save() == nil {
 		t.Error("saved where nothing can be written")
 	}
@@ -124,15 +124,15 @@ func TestACheckpointIsWholeOrAsItWas(t *testing.T) {
 func TestKnownContainersComeInTheirOrder(t *testing.T) {
 	set, dir := NewSet(testOptions()), t.TempDir()
 	for i, words := range []string{"a Stopped exit=0 ticks=100", "a Running start=5 ticks=300", "a Stopped exit=0 ticks=200"} {
-		e := hooktest.Event(t, words)
-		e.CreateTime = hooktest.Epoch.Add(time.Duration([]int{1, 3, 2}[i]) * time.Second)
+		e := eventtest.Event(t, words)
+		e.CreateTime = eventtest.Epoch.Add(time.Duration([]int{1, 3, 2}[i]) * time.Second)
 		set.Apply(e)
 	}
 	if err := NewCheckpoint(set, dir).Save(); err != nil {
 		t.Fatal(err)
 	}
 	known, err := NewCheckpoint(NewSet(testOptions()), dir).Load(time.Minute)
-	if err != nil || len(known) != 3 || known[2].State != hook.Running {
+	if err != nil || len(known) != 3 || known[2].State != event.Running {
 		t.Errorf("%+v, %v", known, err)
 	}
 }
@@ -148,7 +148,7 @@ func TestASandboxOfACheckpointIsToldWhereSandboxesAreAskedForNow(t *testing.T) {
 			options, dir := testOptions(), t.TempDir()
 			options.Sandboxes = c.before
 			set := NewSet(options)
-			set.Apply(hooktest.Event(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
+			set.Apply(eventtest.Event(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
 			if err := NewCheckpoint(set, dir).Save(); err != nil {
 				t.Fatal(err)
 			}
@@ -160,7 +160,7 @@ func TestASandboxOfACheckpointIsToldWhereSandboxesAreAskedForNow(t *testing.T) {
 			if told := len(next.BeginAll()) == 1; told != c.told {
 				t.Errorf("told: %v", told)
 			}
-			if _, changed := next.Apply(hooktest.Event(t, "a Stopped pid=7 exit=0 finish=2")); changed != c.told {
+			if _, changed := next.Apply(eventtest.Event(t, "a Stopped pid=7 exit=0 finish=2")); changed != c.told {
 				t.Errorf("its end is told: %v", changed)
 			}
 		})
@@ -170,8 +170,8 @@ func TestASandboxOfACheckpointIsToldWhereSandboxesAreAskedForNow(t *testing.T) {
 func TestASandboxThatEndedBeforeSandboxesWereAskedForIsNotTold(t *testing.T) {
 	options, dir := testOptions(), t.TempDir()
 	set := NewSet(options)
-	set.Apply(hooktest.Event(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
-	set.Apply(hooktest.Event(t, "a Stopped pid=7 exit=0 finish=2"))
+	set.Apply(eventtest.Event(t, "a Running config=containerd-cri-sandbox pid=7 start=1"))
+	set.Apply(eventtest.Event(t, "a Stopped pid=7 exit=0 finish=2"))
 	if err := NewCheckpoint(set, dir).Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestASandboxThatEndedBeforeSandboxesWereAskedForIsNotTold(t *testing.T) {
 func TestNobodyWaitsForACheckpointThatHangs(t *testing.T) {
 	set, dir := NewSet(testOptions()), t.TempDir()
 	checkpoint := NewCheckpoint(set, dir)
-	set.Apply(hooktest.Event(t, "a Running start=1"))
+	set.Apply(eventtest.Event(t, "a Running start=1"))
 	fifo := filepath.Join(dir, "containers.json.next")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -219,7 +219,7 @@ func TestNobodyWaitsForACheckpointThatHangs(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "containers.json")); err != nil { // the FIFO, renamed
 		t.Fatal(err)
 	}
-	set.Apply(hooktest.Event(t, "b Running start=1"))
+	set.Apply(eventtest.Event(t, "b Running start=1"))
 	if err := checkpoint.Save(); err != nil {
 		t.Errorf("after its answer: %v", err)
 	}

@@ -1,6 +1,6 @@
 // Package desired holds the containers of this node as the world should know them, whatever the world knows.
 //
-//	hook.Event ─► Set (set.go) ─► what is to be written, and what has been (ledger.go)
+//	event.Event ─► Set (set.go) ─► what is to be written, and what has been (ledger.go)
 //	                ▲
 //	                └── Checkpoint, for the next agent on the node (checkpoint.go)
 //

@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 	"github.com/containerhook/containerhook/internal/object"
 )
 
@@ -33,9 +33,9 @@ type Set struct {
 	options Options
 
 	mu      sync.Mutex
-	members map[hook.Key]*member
-	names   map[string]hook.Key // of the members that are not hidden
-	left    map[hook.Key]bool   // those that were left out and have not ended: none is taken in later, without its facts
+	members map[event.Key]*member
+	names   map[string]event.Key // of the members that are not hidden
+	left    map[event.Key]bool   // those that were left out and have not ended: none is taken in later, without its facts
 	dropped int
 	failed  int
 	changes int // grows with each change of what a checkpoint holds
@@ -43,13 +43,13 @@ type Set struct {
 
 // member is one container. Its exported fields are what a checkpoint holds of it.
 type member struct {
-	Container hook.Container // as it was reported last
+	Container event.Container // as it was reported last
 	Object    *v1alpha1.NodeContainer
-	Source    hook.Source // of the first event
-	Problem   string      // why facts are missing that only the first event could bring
-	Hidden    bool        // a sandbox that nobody asked for: kept so that its later events are known as a sandbox's
-	Created   bool        // the API has an object of its name
-	Settled   bool        // the API has the object as it is here
+	Source    event.Source // of the first event
+	Problem   string       // why facts are missing that only the first event could bring
+	Hidden    bool         // a sandbox that nobody asked for: kept so that its later events are known as a sandbox's
+	Created   bool         // the API has an object of its name
+	Settled   bool         // the API has the object as it is here
 
 	raw   []byte // all of this in JSON; nil since the last change
 	begun bool   // somebody was asked to write it
@@ -58,12 +58,12 @@ type member struct {
 // NewSet returns an empty Set.
 func NewSet(o Options) *Set {
 	o.MaxObjects = cmp.Or(o.MaxObjects, DefaultMaxObjects)
-	return &Set{options: o, members: map[hook.Key]*member{}, names: map[string]hook.Key{}, left: map[hook.Key]bool{}}
+	return &Set{options: o, members: map[event.Key]*member{}, names: map[string]event.Key{}, left: map[event.Key]bool{}}
 }
 
 // Apply takes an event in. It returns the container's object as it now is, and whether the event changed it: nil and
 // false where the container is not reported, a sandbox or one too many.
-func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
+func (s *Set) Apply(e event.Event) (*v1alpha1.NodeContainer, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := e.Key()
@@ -72,14 +72,14 @@ func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
 	case known && object.IsLate(e.State, m.Object.Status.State):
 		return m.visible(), false
 	case s.left[key]:
-		if e.State == hook.Stopped {
+		if e.State == event.Stopped {
 			delete(s.left, key)
 		}
 		return nil, false
 	case !known:
 		m = s.newMember(&e)
 		if !s.makeRoom(m.Hidden) {
-			if e.State != hook.Stopped {
+			if e.State != event.Stopped {
 				s.left[key] = true
 			}
 			return nil, false
@@ -100,7 +100,7 @@ func (s *Set) Apply(e hook.Event) (*v1alpha1.NodeContainer, bool) {
 	return m.visible(), changed && !m.Hidden
 }
 
-func (s *Set) add(key hook.Key, m *member) {
+func (s *Set) add(key event.Key, m *member) {
 	s.members[key] = m
 	if !m.Hidden {
 		s.names[m.Object.Name] = key
@@ -122,7 +122,7 @@ func (m *member) visible() *v1alpha1.NodeContainer {
 	return m.Object
 }
 
-func (s *Set) newMember(e *hook.Event) *member {
+func (s *Set) newMember(e *event.Event) *member {
 	m := &member{Source: e.Source, Object: object.New(e, &s.options.Options)}
 	if e.Spec == nil {
 		m.Problem = cmp.Or(e.Problem, "config.json was not read when the container was first seen")

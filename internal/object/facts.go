@@ -4,12 +4,12 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // specOf makes the spec of a NodeContainer from the first event of a container, the only one with its config.json.
 // Without config.json it has what the runtime was asked for.
-func specOf(e *hook.Event, o *Options) v1alpha1.NodeContainerSpec {
+func specOf(e *event.Event, o *Options) v1alpha1.NodeContainerSpec {
 	var c cutter
 	spec := v1alpha1.NodeContainerSpec{
 		NodeName:    o.NodeName,

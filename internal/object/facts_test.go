@@ -14,26 +14,26 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/event"
+	"github.com/containerhook/containerhook/internal/event/eventtest"
 	"github.com/containerhook/containerhook/internal/golden"
-	"github.com/containerhook/containerhook/internal/hook"
-	"github.com/containerhook/containerhook/internal/hook/hooktest"
 )
 
 func testOptions() Options {
-	return Options{NodeName: "node-1", BootID: hooktest.BootID, Now: func() time.Time { return hooktest.Epoch }}
+	return Options{NodeName: "node-1", BootID: eventtest.BootID, Now: func() time.Time { return eventtest.Epoch }}
 }
 
 func specFrom(name string, spec *specs.Spec) v1alpha1.NodeContainerSpec {
 	o := testOptions()
-	e := hooktest.Created(name, spec)
+	e := eventtest.Created(name, spec)
 	return specOf(&e, &o)
 }
 
 // The golden files are the facts of every engine's config.json: read them as what a user gets.
 func TestSpecOfEveryEngineIsAsGolden(t *testing.T) {
-	for _, name := range hooktest.Configs(t) {
+	for _, name := range eventtest.Configs(t) {
 		t.Run(name, func(t *testing.T) {
-			got, err := yaml.Marshal(specFrom(name, hooktest.Config(t, name)))
+			got, err := yaml.Marshal(specFrom(name, eventtest.Config(t, name)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,11 +43,11 @@ func TestSpecOfEveryEngineIsAsGolden(t *testing.T) {
 }
 
 func TestSpecOfAContainerWithoutConfigHasWhatTheRuntimeWasTold(t *testing.T) {
-	e := hooktest.Created("runc-spec", hooktest.Config(t, "runc-spec"))
+	e := eventtest.Created("runc-spec", eventtest.Config(t, "runc-spec"))
 	e.Spec = nil
 	o := testOptions()
 	want := v1alpha1.NodeContainerSpec{
-		NodeName: "node-1", BootID: hooktest.BootID, ContainerID: "runc-spec", Type: v1alpha1.TypeContainer,
+		NodeName: "node-1", BootID: eventtest.BootID, ContainerID: "runc-spec", Type: v1alpha1.TypeContainer,
 		Runtime: v1alpha1.ContainerRuntime{Name: "runc", Path: "/usr/sbin/runc"},
 		Bundle:  "/run/containerd/io.containerd.runtime.v2.task/k8s.io/runc-spec",
 	}
@@ -61,7 +61,7 @@ func TestSpecOfAnEmptyConfigDoesNotFail(t *testing.T) {
 	if got.Entrypoint != "" || got.User.UID != nil || got.Security.Privileged {
 		t.Errorf("got %+v", got)
 	}
-	e := hook.Event{Spec: new(specs.Spec)}
+	e := event.Event{Spec: new(specs.Spec)}
 	specOf(&e, &Options{})
 }
 
@@ -73,15 +73,15 @@ func TestPodOfAContainer(t *testing.T) {
 		want        v1alpha1.ContainerPod
 	}{
 		"containerd's": {
-			annotations: hooktest.Config(t, "containerd-cri-container").Annotations,
+			annotations: eventtest.Config(t, "containerd-cri-container").Annotations,
 			want:        v1alpha1.ContainerPod{Namespace: "shop", Name: "web-7d4b9c6f5-x2x9k", UID: uid, Container: "main"},
 		},
 		"CRI-O's": {
-			annotations: hooktest.Config(t, "crio-container").Annotations,
+			annotations: eventtest.Config(t, "crio-container").Annotations,
 			want:        v1alpha1.ContainerPod{Namespace: "shop", Name: "web-7d4b9c6f5-x2x9k", UID: uid, Container: "main"},
 		},
 		"a sandbox has no name in its pod": {
-			annotations: hooktest.Config(t, "crio-sandbox").Annotations,
+			annotations: eventtest.Config(t, "crio-sandbox").Annotations,
 			want:        v1alpha1.ContainerPod{Namespace: "shop", Name: "web-7d4b9c6f5-x2x9k", UID: uid},
 		},
 		"by the cgroup alone, cgroupfs driver": {
@@ -97,8 +97,8 @@ func TestPodOfAContainer(t *testing.T) {
 			want:   v1alpha1.ContainerPod{UID: "0123456789abcdef0123456789abcdef"},
 		},
 		"podman's own pod is not a Kubernetes pod": {
-			annotations: hooktest.Config(t, "podman-pod-member").Annotations,
-			cgroup:      hooktest.Config(t, "podman-pod-member").Linux.CgroupsPath,
+			annotations: eventtest.Config(t, "podman-pod-member").Annotations,
+			cgroup:      eventtest.Config(t, "podman-pod-member").Linux.CgroupsPath,
 		},
 		"a cgroup that only looks like a pod's": {cgroup: "/tripods/podium/x"},
 		"names without an engine's word for it are nobody's": {
@@ -115,7 +115,7 @@ func TestPodOfAContainer(t *testing.T) {
 }
 
 func TestNameIsTheEnginesAndElseNerdctls(t *testing.T) {
-	e := hooktest.Created("x", &specs.Spec{Annotations: map[string]string{"nerdctl/name": "mine"}, Linux: &specs.Linux{}})
+	e := eventtest.Created("x", &specs.Spec{Annotations: map[string]string{"nerdctl/name": "mine"}, Linux: &specs.Linux{}})
 	o := testOptions()
 	if got := specOf(&e, &o).Name; got != "mine" {
 		t.Errorf("got %q, want the annotation's", got)
@@ -133,7 +133,7 @@ func TestImageDigestIsThatOfItsName(t *testing.T) {
 		"quay.io/shop:1.4":       {Name: "quay.io/shop:1.4"},
 		"":                       {},
 	} {
-		spec := hooktest.Config(t, "containerd-cri-container")
+		spec := eventtest.Config(t, "containerd-cri-container")
 		spec.Annotations["io.kubernetes.cri.image-name"] = image
 		if diff := cmp.Diff(want, specFrom("x", spec).Image); diff != "" {
 			t.Errorf("%q: -want +got:\n%s", image, diff)
@@ -191,13 +191,13 @@ func TestObjectOfATypicalContainerIsSmall(t *testing.T) {
 		{"docker-container", 2048}, {"podman-container", 2048}, {"runc-spec", 1536},
 	} {
 		o := testOptions()
-		e := hooktest.Created(tc.name, hooktest.Config(t, tc.name))
-		e.State, e.StartTime = hook.Running, hooktest.Epoch
+		e := eventtest.Created(tc.name, eventtest.Config(t, tc.name))
+		e.State, e.StartTime = event.Running, eventtest.Epoch
 		object := New(&e, &o)
 		object.Status = Next(object, &e, e.Source, "", &o)
 		whole := mustMarshal(t, stored(object))
 		t.Logf("%-26s %4d bytes, spec %4d; as stored, with what API server and controller add, %4d; config.json %5d", tc.name,
-			len(mustMarshal(t, object)), size(&object.Spec), len(whole), len(mustMarshal(t, hooktest.Config(t, tc.name))))
+			len(mustMarshal(t, object)), size(&object.Spec), len(whole), len(mustMarshal(t, eventtest.Config(t, tc.name))))
 		if len(whole) > tc.most {
 			t.Errorf("%s: %d bytes, want at most %d: %s", tc.name, len(whole), tc.most, whole)
 		}
@@ -207,13 +207,13 @@ func TestObjectOfATypicalContainerIsSmall(t *testing.T) {
 // stored is object with what the API server and the controller will add.
 func stored(object *v1alpha1.NodeContainer) *v1alpha1.NodeContainer {
 	s := object.DeepCopy()
-	s.UID, s.Generation, s.CreationTimestamp = testPodUID, 1, metav1.NewTime(hooktest.Epoch)
+	s.UID, s.Generation, s.CreationTimestamp = testPodUID, 1, metav1.NewTime(eventtest.Epoch)
 	s.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "node-1", UID: testPodUID}}
 	for kind, reason := range map[string]string{
 		v1alpha1.ConditionPodMatched: v1alpha1.ReasonMatched, v1alpha1.ConditionSpecMatched: v1alpha1.ReasonAsRequested,
 	} {
 		s.Status.Conditions = append(s.Status.Conditions, metav1.Condition{
-			Type: kind, Status: metav1.ConditionTrue, Reason: reason, LastTransitionTime: metav1.NewTime(hooktest.Epoch),
+			Type: kind, Status: metav1.ConditionTrue, Reason: reason, LastTransitionTime: metav1.NewTime(eventtest.Epoch),
 		})
 	}
 	return s

@@ -7,7 +7,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/hook/hooktest"
+	"github.com/containerhook/containerhook/internal/event/eventtest"
 )
 
 const (
@@ -92,7 +92,7 @@ func TestMountTellsReadOnlyAndPropagationAndNoOtherOption(t *testing.T) {
 
 func TestKernelFilesystemsAreNotTold(t *testing.T) {
 	var c cutter
-	for _, mount := range hooktest.Config(t, "runc-spec").Mounts {
+	for _, mount := range eventtest.Config(t, "runc-spec").Mounts {
 		if got := mountsOf(&c, []specs.Mount{mount}, owners{}); got != nil {
 			t.Errorf("told %v", got)
 		}
@@ -100,7 +100,7 @@ func TestKernelFilesystemsAreNotTold(t *testing.T) {
 }
 
 func TestDevicesAreToldUnlessAllAreAllowed(t *testing.T) {
-	spec := hooktest.Config(t, "podman-restricted")
+	spec := eventtest.Config(t, "podman-restricted")
 	want := []v1alpha1.ContainerDevice{{Path: "/dev/fuse", Device: "c 10:229"}}
 	if diff := cmp.Diff(want, specFrom("x", spec).Devices); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

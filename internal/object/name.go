@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // A name is at most 200 + 1 + 12 + 1 + 10 characters: a DNS-1123 subdomain may have 253.
@@ -19,7 +19,7 @@ const (
 
 // Name returns the name of the NodeContainer of one instance of a container: the same each time that it is asked, also
 // after a restart of the agent, and another one for another instance, runtime root or boot.
-func Name(node, bootID string, key hook.Key) string {
+func Name(node, bootID string, key event.Key) string {
 	node = strings.TrimRight(node[:min(len(node), nameNodeChars)], ".-")
 	var input strings.Builder
 	for _, s := range []string{key.Root, key.ID, bootID, strconv.FormatUint(key.StartTicks, 10)} {

@@ -1,6 +1,6 @@
-// Package object says what is published of one container: of a hook.Event it makes a NodeContainer.
+// Package object says what is published of one container: of a event.Event it makes a NodeContainer.
 //
-//	hook.Event ─► facts, pod, security, mounts ─► spec, once   ┐
+//	event.Event ─► facts, pod, security, mounts ─► spec, once   ┐
 //	           ─► status ─► merged, never backwards            ├─► NodeContainer
 //	           ─► name                                         ┘
 //
@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // Options are what objects say of their node, and what their user wants to know besides.
@@ -24,14 +24,14 @@ type Options struct {
 
 	// HostNamespaces returns those of the node's process 1. Of one that is 0 the containers' status.hostNamespaces do not
 	// copy; of none by default. It is called for each event.
-	HostNamespaces func() hook.Namespaces
+	HostNamespaces func() event.Namespaces
 
 	Annotations []string         // keys of annotations to copy into objects, at most 16; default none
 	Now         func() time.Time // when a condition changed; default time.Now
 }
 
 // New makes the object of a container from its first event, the only one with its config.json. Its status is still empty.
-func New(e *hook.Event, o *Options) *v1alpha1.NodeContainer {
+func New(e *event.Event, o *Options) *v1alpha1.NodeContainer {
 	return &v1alpha1.NodeContainer{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.NodeContainerKind},
 		ObjectMeta: metav1.ObjectMeta{Name: Name(o.NodeName, o.BootID, e.Key())},
@@ -41,8 +41,8 @@ func New(e *hook.Event, o *Options) *v1alpha1.NodeContainer {
 
 // Next returns the status of an object after an event, with all that was known before. source is that of the container's
 // first event, problem why facts are missing, or empty.
-func Next(before *v1alpha1.NodeContainer, e *hook.Event, source hook.Source, problem string, o *Options) v1alpha1.NodeContainerStatus {
-	host, now := hook.Namespaces{}, time.Now
+func Next(before *v1alpha1.NodeContainer, e *event.Event, source event.Source, problem string, o *Options) v1alpha1.NodeContainerStatus {
+	host, now := event.Namespaces{}, time.Now
 	if o.HostNamespaces != nil {
 		host = o.HostNamespaces()
 	}
@@ -56,6 +56,6 @@ func Next(before *v1alpha1.NodeContainer, e *hook.Event, source hook.Source, pro
 
 // IsLate reports whether an event of a container in state came after it was known to be further: a container never goes
 // back.
-func IsLate(state hook.State, known v1alpha1.ContainerState) bool {
+func IsLate(state event.State, known v1alpha1.ContainerState) bool {
 	return rank[v1alpha1.ContainerState(state)] < rank[known]
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/hook"
-	"github.com/containerhook/containerhook/internal/hook/hooktest"
+	"github.com/containerhook/containerhook/internal/event"
+	"github.com/containerhook/containerhook/internal/event/eventtest"
 )
 
 const canary = "c4n4ry-s3cr3t"
@@ -56,10 +56,10 @@ func everyStage(h []specs.Hook) *specs.Hooks {
 // All output is made of objects.
 func TestNothingSecretIsInAnObject(t *testing.T) {
 	o := testOptions()
-	for _, name := range hooktest.Configs(t) {
-		e := hooktest.Created(name, withSecrets(hooktest.Config(t, name)))
+	for _, name := range eventtest.Configs(t) {
+		e := eventtest.Created(name, withSecrets(eventtest.Config(t, name)))
 		object := New(&e, &o)
-		for _, e.State = range []hook.State{hook.Creating, hook.Created, hook.Running, hook.Stopped} {
+		for _, e.State = range []event.State{event.Creating, event.Created, event.Running, event.Stopped} {
 			object.Status = Next(object, &e, e.Source, "", &o)
 			whole := mustMarshal(t, object)
 			if i := bytes.Index(whole, []byte(canary)); i >= 0 {
@@ -75,7 +75,7 @@ func TestNothingSecretIsInAnObject(t *testing.T) {
 func TestAnnotationsAreThoseOfTheAllowlist(t *testing.T) {
 	o := testOptions()
 	o.Annotations = []string{"example.com/team", "example.com/absent"}
-	e := hooktest.Created("x", &specs.Spec{Linux: &specs.Linux{}, Annotations: map[string]string{
+	e := eventtest.Created("x", &specs.Spec{Linux: &specs.Linux{}, Annotations: map[string]string{
 		"example.com/team": "shop", "example.com/team-token": canary,
 	}})
 	got := specOf(&e, &o).Annotations
@@ -109,7 +109,7 @@ func TestClean(t *testing.T) {
 }
 
 func TestTruncatedNamesWhatWasCutAndNothingElse(t *testing.T) {
-	spec := hooktest.Config(t, "containerd-cri-container")
+	spec := eventtest.Config(t, "containerd-cri-container")
 	if got := specFrom("x", spec).Truncated; got != nil {
 		t.Errorf("got %q for a config.json in which nothing is too long", got)
 	}
@@ -128,7 +128,7 @@ func TestTruncatedNamesWhatWasCutAndNothingElse(t *testing.T) {
 }
 
 // hostile is an event in which every string and list is as large and as odd as s and n make it.
-func hostile(s string, n int) hook.Event {
+func hostile(s string, n int) event.Event {
 	var h []specs.Hook
 	spec := &specs.Spec{
 		Process: &specs.Process{Args: []string{s}, ApparmorProfile: s, SelinuxLabel: s, Capabilities: new(specs.LinuxCapabilities)},
@@ -149,9 +149,9 @@ func hostile(s string, n int) hook.Event {
 		h = append(h, specs.Hook{Path: s})
 	}
 	spec.Hooks = everyStage(h)
-	e := hooktest.Created("x", spec)
+	e := eventtest.Created("x", spec)
 	e.Name, e.Bundle, e.Problem = s, s, s
-	e.Runtime = hook.Runtime{Name: s, Path: s, Root: s}
+	e.Runtime = event.Runtime{Name: s, Path: s, Root: s}
 	return e
 }
 
@@ -171,8 +171,8 @@ func TestHostileConfigMakesABoundedObjectThatCanBePrinted(t *testing.T) {
 }
 
 func FuzzSpecOf(f *testing.F) {
-	for _, name := range hooktest.Configs(f) {
-		seed := hooktest.Config(f, name)
+	for _, name := range eventtest.Configs(f) {
+		seed := eventtest.Config(f, name)
 		if seed.Linux.Seccomp != nil { // most of its bytes, which only make the fuzzer slow
 			seed.Linux.Seccomp.Syscalls = seed.Linux.Seccomp.Syscalls[:1]
 		}
@@ -184,12 +184,12 @@ func FuzzSpecOf(f *testing.F) {
 		if json.Unmarshal(data, &spec) != nil {
 			return
 		}
-		checkBounds(t, hook.Event{Spec: &spec, Container: hook.Container{ID: "x"}})
+		checkBounds(t, event.Event{Spec: &spec, Container: event.Container{ID: "x"}})
 	})
 }
 
 // checkBounds fails where the object of e is larger than it may be, or has a string that cannot be printed.
-func checkBounds(t *testing.T, e hook.Event) {
+func checkBounds(t *testing.T, e event.Event) {
 	t.Helper()
 	o := testOptions()
 	o.Annotations = []string{"allowed"}
@@ -241,7 +241,7 @@ func checkPrintable(t *testing.T, v reflect.Value) {
 
 func TestSpecThatFitsIsLeftAlone(t *testing.T) {
 	var c cutter
-	spec := specFrom("docker-privileged", hooktest.Config(t, "docker-privileged"))
+	spec := specFrom("docker-privileged", eventtest.Config(t, "docker-privileged"))
 	want := mustMarshal(t, spec)
 	c.fit(&spec)
 	if got := mustMarshal(t, spec); !bytes.Equal(got, want) || c.fields != nil {

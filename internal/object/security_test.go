@@ -7,13 +7,13 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/hook/hooktest"
+	"github.com/containerhook/containerhook/internal/event/eventtest"
 )
 
 func TestPrivilegedIsWhatThreeEnginesMakeOfIt(t *testing.T) {
-	for _, name := range hooktest.Configs(t) {
+	for _, name := range eventtest.Configs(t) {
 		want := slices.Contains([]string{"containerd-cri-privileged", "docker-privileged", "podman-privileged"}, name)
-		if got := specFrom(name, hooktest.Config(t, name)).Security.Privileged; got != want {
+		if got := specFrom(name, eventtest.Config(t, name)).Security.Privileged; got != want {
 			t.Errorf("%s: privileged is %t, want %t", name, got, want)
 		}
 	}
@@ -29,7 +29,7 @@ func TestPrivilegedIsNotWhatIsConfinedInOneWay(t *testing.T) {
 		"read-only":   func(s *specs.Spec) { s.Linux.ReadonlyPaths = []string{"/proc/sys"} },
 		"few devices": func(s *specs.Spec) { s.Linux.Resources.Devices = s.Linux.Resources.Devices[:0] },
 	} {
-		spec := hooktest.Config(t, "docker-privileged")
+		spec := eventtest.Config(t, "docker-privileged")
 		confine(spec)
 		if specFrom("x", spec).Security.Privileged {
 			t.Errorf("%s: privileged", what)
@@ -74,7 +74,7 @@ func TestHostNamespacesAreThoseThatAreNotMade(t *testing.T) {
 		{"podman-userns", []v1alpha1.NamespaceType{"Cgroup"}, true},
 		{"containerd-cri-hostnetwork", []v1alpha1.NamespaceType{"Cgroup"}, false}, // all by path: only the kernel knows
 	} {
-		s := specFrom(tc.name, hooktest.Config(t, tc.name)).Security
+		s := specFrom(tc.name, eventtest.Config(t, tc.name)).Security
 		if !slices.Equal(s.HostNamespaces, tc.want) || s.UserNamespace != tc.user {
 			t.Errorf("%s: got %q and user namespace %t", tc.name, s.HostNamespaces, s.UserNamespace)
 		}
@@ -98,7 +98,7 @@ func TestSeccompThatAllowsEverythingIsNoFilter(t *testing.T) {
 		{nil, v1alpha1.SeccompUnconfined},
 		{&specs.LinuxSeccomp{DefaultAction: specs.ActAllow}, v1alpha1.SeccompUnconfined},
 		{&specs.LinuxSeccomp{DefaultAction: specs.ActErrno}, v1alpha1.SeccompFiltered},
-		{hooktest.Config(t, "docker-container").Linux.Seccomp, v1alpha1.SeccompFiltered},
+		{eventtest.Config(t, "docker-container").Linux.Seccomp, v1alpha1.SeccompFiltered},
 	} {
 		if got := seccompOf(tc.seccomp); got != tc.want {
 			t.Errorf("%+v: got %s", tc.seccomp, got)

@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // initialUser is the inode number of the initial user namespace, on each kernel: PROC_USER_INIT_INO of
@@ -16,7 +16,7 @@ import (
 const initialUser = 0xEFFFFFFD
 
 // statusOf makes a status of an event, without conditions.
-func statusOf(e *hook.Event, host hook.Namespaces) v1alpha1.NodeContainerStatus {
+func statusOf(e *event.Event, host event.Namespaces) v1alpha1.NodeContainerStatus {
 	ns := e.Init.Namespaces
 	if ns.User == initialUser {
 		ns.User = 0
@@ -41,7 +41,7 @@ func statusOf(e *hook.Event, host hook.Namespaces) v1alpha1.NodeContainerStatus 
 }
 
 // sharedWith returns the namespaces in which host and ns are the same. Those that are not known are not the same.
-func sharedWith(host, ns hook.Namespaces) []v1alpha1.NamespaceType {
+func sharedWith(host, ns event.Namespaces) []v1alpha1.NamespaceType {
 	var shared []v1alpha1.NamespaceType
 	for _, pair := range []struct {
 		name    v1alpha1.NamespaceType
@@ -94,12 +94,12 @@ func merged(old, next v1alpha1.NodeContainerStatus) v1alpha1.NodeContainerStatus
 
 // withConditions returns conditions with the two that the agent writes: the second only where facts are missing, or were
 // said to be. problem is why, or empty.
-func withConditions(conditions []metav1.Condition, source hook.Source, problem string, truncated bool, now time.Time) []metav1.Condition {
+func withConditions(conditions []metav1.Condition, source event.Source, problem string, truncated bool, now time.Time) []metav1.Condition {
 	conditions = append([]metav1.Condition(nil), conditions...) // SetStatusCondition writes into the list
 	observed := metav1.Condition{
 		Type: v1alpha1.ConditionObserved, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonHook,
 	}
-	if source == hook.FromListing {
+	if source == event.FromListing {
 		observed.Reason = v1alpha1.ReasonListing
 	}
 	complete := metav1.Condition{

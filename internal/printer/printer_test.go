@@ -13,19 +13,19 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/event"
+	"github.com/containerhook/containerhook/internal/event/eventtest"
 	"github.com/containerhook/containerhook/internal/golden"
-	"github.com/containerhook/containerhook/internal/hook"
-	"github.com/containerhook/containerhook/internal/hook/hooktest"
 	"github.com/containerhook/containerhook/internal/object"
 )
 
 // lives are the objects of a few containers from their creation to their end, in the order of their events.
 func lives(t *testing.T) []*v1alpha1.NodeContainer {
 	var objects []*v1alpha1.NodeContainer
-	options := object.Options{NodeName: "node-1", BootID: hooktest.BootID, Now: func() time.Time { return hooktest.Epoch }}
+	options := object.Options{NodeName: "node-1", BootID: eventtest.BootID, Now: func() time.Time { return eventtest.Epoch }}
 	for i, name := range []string{"runc-spec", "containerd-cri-container", "podman-restricted", "docker-privileged", "crio-container"} {
-		e := hooktest.Created(name, hooktest.Config(t, name))
-		e.State, e.Init.PID = hook.Creating, 0
+		e := eventtest.Created(name, eventtest.Config(t, name))
+		e.State, e.Init.PID = event.Creating, 0
 		if strings.HasPrefix(name, "podman") {
 			e.Name = "restricted"
 		}
@@ -35,14 +35,14 @@ func lives(t *testing.T) []*v1alpha1.NodeContainer {
 			objects = append(objects, next.DeepCopy())
 		}
 		apply()
-		e.State, e.Init.PID = hook.Created, int32(4000+i)
+		e.State, e.Init.PID = event.Created, int32(4000+i)
 		apply()
-		e.State, e.StartTime = hook.Running, hooktest.Epoch
+		e.State, e.StartTime = event.Running, eventtest.Epoch
 		apply()
 		code := int32(137 * (i % 2))
-		e.State, e.FinishTime, e.ExitCode, e.Reason = hook.Stopped, hooktest.Epoch, &code, hook.Completed
+		e.State, e.FinishTime, e.ExitCode, e.Reason = event.Stopped, eventtest.Epoch, &code, event.Completed
 		if code != 0 {
-			e.Signal, e.Reason = 9, hook.OOMKilled
+			e.Signal, e.Reason = 9, event.OOMKilled
 		}
 		apply()
 	}

@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 	"github.com/containerhook/containerhook/internal/object"
 )
 
@@ -169,7 +169,7 @@ func TestThePolicyKnowsEveryNameThatAnAgentMakes(t *testing.T) {
 		t.Run(fmt.Sprint(len(node)), func(t *testing.T) {
 			agent := agentOn(t, node)
 			for _, id := range []string{"a", "0123456789abcdef0123", "Upper_Case.and+more", "-.-"} {
-				name := object.Name(node, "boot", hook.Key{ID: id, StartTicks: 1})
+				name := object.Name(node, "boot", event.Key{ID: id, StartTicks: 1})
 				a := attempt{verb: "POST", path: "nodecontainers", body: nodeContainer(name, node, "")}
 				check(t, "the agent, with the name "+name, a.send(t.Context(), agent), "")
 			}

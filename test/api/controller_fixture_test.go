@@ -25,8 +25,8 @@ import (
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	apply "github.com/containerhook/containerhook/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/cache"
 	"github.com/containerhook/containerhook/internal/controller"
-	"github.com/containerhook/containerhook/internal/view"
 	"github.com/containerhook/containerhook/test/api/controlplane"
 )
 
@@ -52,7 +52,7 @@ func startController(t *testing.T, plane *controlplane.ControlPlane, change func
 	rights.Wrap(requests.wrap)
 	skip := true // the names of controllers are the process's, and every test has them
 	mgr, err := ctrl.NewManager(rights, ctrl.Options{
-		Scheme: newClient(t, plane.Config).Scheme(), Cache: view.CacheOptions(), Logger: logr.Discard(),
+		Scheme: newClient(t, plane.Config).Scheme(), Cache: cache.Options(), Logger: logr.Discard(),
 		Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller: config.Controller{SkipNameValidation: &skip},
 	})

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 	"github.com/containerhook/containerhook/internal/object"
 )
 
@@ -349,7 +349,7 @@ func (c *call) nameOf(pid string) string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return object.Name(node, strings.TrimSpace(string(boot)), hook.Key{Root: root, ID: c.id, StartTicks: ticks})
+	return object.Name(node, strings.TrimSpace(string(boot)), event.Key{Root: root, ID: c.id, StartTicks: ticks})
 }
 
 func (c *call) checkEnded(told []v1alpha1.NodeContainer) {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/containerhook/containerhook/internal/containerhook"
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 	"github.com/containerhook/containerhook/test/machine"
 )
 
@@ -28,18 +28,18 @@ const (
 )
 
 // handlers are what a hook can be told to do with an event.
-var handlers = map[string]func(dir string) func(hook.Event){
+var handlers = map[string]func(dir string) func(event.Event){
 	// touch makes a file named for a container when its facts are told, before its start or while that is held; late, so
 	// that a process that was not held would not find it. And one with the exit code when it stops.
-	"touch": func(dir string) func(hook.Event) {
-		return func(e hook.Event) {
+	"touch": func(dir string) func(event.Event) {
+		return func(e event.Event) {
 			switch e.State {
-			case hook.Created:
+			case event.Created:
 				if e.Init.PID != 0 && e.Init.Namespaces.Mount != 0 {
 					<-time.After(50 * time.Millisecond)
 					touch(dir, e.ID)
 				}
-			case hook.Stopped:
+			case event.Stopped:
 				if e.ExitCode != nil {
 					touch(dir, fmt.Sprintf("%s.exit.%d", e.ID, *e.ExitCode))
 				}
@@ -47,12 +47,12 @@ var handlers = map[string]func(dir string) func(hook.Event){
 		}
 	},
 	// sleep is a handler that hangs, for longer than whoever it could hold needs.
-	"sleep": func(dir string) func(hook.Event) {
+	"sleep": func(dir string) func(event.Event) {
 		hang := sync.OnceFunc(func() {
 			touch(dir, "asleep")
 			<-time.After(3 * time.Second)
 		})
-		return func(hook.Event) { hang() }
+		return func(event.Event) { hang() }
 	},
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/containerhook/containerhook/bpf"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // Programs are the descriptors that a worker needs, as the gate loaded them. A nil member could not be loaded.
@@ -22,7 +22,7 @@ type Programs struct {
 // Host is what FromFDs cannot learn from descriptors.
 type Host struct {
 	Level, PIDNS uint32
-	Namespaces   hook.Namespaces
+	Namespaces   event.Namespaces
 }
 
 // Host is what a worker's FromFDs needs to know of the host.

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containerhook/containerhook/bpf"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // Task is what the kernel says of one task. Its pids are the host's, and 0 where the host cannot see it. It holds no
@@ -28,15 +28,15 @@ type Task struct {
 }
 
 // Process is the identity and the facts of the process that t belongs to.
-func (t *Task) Process() hook.Process { return ProcessOf(&t.LookupTask) }
+func (t *Task) Process() event.Process { return ProcessOf(&t.LookupTask) }
 
 // ProcessOf is Process for what the tracer reports.
-func ProcessOf(t *bpf.LookupTask) hook.Process {
-	return hook.Process{
+func ProcessOf(t *bpf.LookupTask) event.Process {
+	return event.Process{
 		PID:        int32(t.Tgid),
 		StartTicks: t.StartBoottime / (1e9 / UserHZ),
 		CgroupID:   t.Cgroup,
-		Namespaces: hook.Namespaces{Cgroup: t.CgroupNs, IPC: t.IpcNs, Mount: t.MntNs, Network: t.NetNs,
+		Namespaces: event.Namespaces{Cgroup: t.CgroupNs, IPC: t.IpcNs, Mount: t.MntNs, Network: t.NetNs,
 			PID: t.PidNs, User: t.UserNs, UTS: t.UtsNs},
 	}
 }
@@ -55,7 +55,7 @@ var (
 // question at a time; OfEvent has its own rule.
 type Lookup struct {
 	// HostNamespaces are those of the host's process 1.
-	HostNamespaces hook.Namespaces
+	HostNamespaces event.Namespaces
 
 	hostLevel, hostPIDNS uint32
 

@@ -3,13 +3,13 @@ package tracker
 import (
 	"time"
 
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // Exited is that a runtime or an init has ended.
 type Exited struct {
 	At        time.Time
-	Process   hook.Process
+	Process   event.Process
 	Code      int32 // as runtimes report it: 128 + the signal for one that was killed
 	Signal    int32 // that killed it; 0 for none
 	OOM       bool
@@ -44,7 +44,7 @@ func (in Exited) apply(t *Tracker) {
 // Vanished is that a runtime or an init is dead, and the kernel did not report it.
 type Vanished struct {
 	At        time.Time
-	Process   hook.Process
+	Process   event.Process
 	isRuntime bool
 }
 
@@ -56,7 +56,7 @@ func (in Vanished) apply(t *Tracker) {
 		return
 	}
 	if c := t.byInit[in.Process.PID]; c != nil && IdentityOf(c.Init) == IdentityOf(in.Process) {
-		t.finish(c, in.At, nil, hook.ExitUnseen)
+		t.finish(c, in.At, nil, event.ExitUnseen)
 	}
 }
 
@@ -85,17 +85,17 @@ func (t *Tracker) runtimeEnded(c *container, at time.Time, code *int32) {
 	if c.Init.PID == 0 {
 		c.Init.StartTicks = c.runtime.StartTicks
 	}
-	c.runtime = hook.Process{}
+	c.runtime = event.Process{}
 	unseen := c.late && c.Init.PID == 0 // there may have been an init: the code may be its own
 	switch failed := code != nil && *code != 0 && !unseen; {
-	case c.State == hook.Stopped, c.begun() && c.end == nil:
+	case c.State == event.Stopped, c.begun() && c.end == nil:
 	case c.end != nil && (!failed || c.verb == Restore && *code == c.end.Code):
 		// What is restored executes nothing: that both end alike is all that shows that the restore had worked.
 		t.finishInit(c, c.end)
 	case failed && c.Init.PID != 0 && c.end == nil:
 		c.failed = code // killed, as a rule: its init follows, unless the container was complete
 	case failed:
-		t.finish(c, at, code, hook.CreateFailed)
+		t.finish(c, at, code, event.CreateFailed)
 	case c.Init.PID != 0 && c.verb != Restore:
 		t.prepared(c) // run -d does not wait for its init's exec either, and is mostly done before it
 	default: // it was not seen, or not yet as it is now
@@ -110,48 +110,48 @@ func (t *Tracker) runtimeEnded(c *container, at time.Time, code *int32) {
 // runtimeResolved: the runtime of c is done, and its state on disk has been read. No exec of its init was seen.
 func (t *Tracker) runtimeResolved(c *container, in Resolved) {
 	switch {
-	case c.State == hook.Stopped || c.begun():
+	case c.State == event.Stopped || c.begun():
 	case c.Init.PID == 0:
 		c.Problem = "its init was not seen, and the runtime's state does not name it any more"
-		t.finish(c, in.At, nil, hook.ExitUnseen)
+		t.finish(c, in.At, nil, event.ExitUnseen)
 	case c.verb == Create && (in.Waiting || in.Init.PID == 0):
 		t.prepared(c)
 	case c.verb == Create: // it was started while its state was read
 		t.prepared(c)
 		fallthrough
 	default:
-		c.State, c.StartTime = hook.Running, in.At
+		c.State, c.StartTime = event.Running, in.At
 		t.emit(c)
 	}
 }
 
 // prepared: c is there, and its process has yet to begin.
 func (t *Tracker) prepared(c *container) {
-	if c.State != hook.Created { // else reported when its start was held: that came by a shorter road
-		c.State = hook.Created
+	if c.State != event.Created { // else reported when its start was held: that came by a shorter road
+		c.State = event.Created
 		t.emit(c)
 	}
 }
 
 // finishInit makes c stopped as its init ended.
 func (t *Tracker) finishInit(c *container, end *Exited) {
-	reason := hook.Completed
+	reason := event.Completed
 	if end.Code != 0 {
-		reason = hook.Failed
+		reason = event.Failed
 	}
 	c.Signal = end.Signal
 	if end.OOM {
-		c.OOMKilled, reason = true, hook.OOMKilled
+		c.OOMKilled, reason = true, event.OOMKilled
 	}
 	t.finish(c, end.At, &end.Code, reason)
 }
 
 // finish makes c stopped.
-func (t *Tracker) finish(c *container, at time.Time, code *int32, reason hook.Reason) {
+func (t *Tracker) finish(c *container, at time.Time, code *int32, reason event.Reason) {
 	if c.failed != nil && !c.begun() {
-		code, reason = c.failed, hook.CreateFailed
+		code, reason = c.failed, event.CreateFailed
 	}
-	c.State, c.FinishTime, c.ExitCode, c.Reason = hook.Stopped, at, code, reason
+	c.State, c.FinishTime, c.ExitCode, c.Reason = event.Stopped, at, code, reason
 	if t.byInit[c.Init.PID] == c {
 		delete(t.byInit, c.Init.PID)
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // Roll asks for the inits of all containers that are tracked, the stopped ones too.
@@ -39,7 +39,7 @@ type Entry struct {
 	Created time.Time // may be zero
 	Waiting bool      // for its start
 	At      time.Time // it was looked at
-	Init    hook.Process
+	Init    event.Process
 	Alive   bool // and, where it was not known, followed from now on
 
 	// Of one that was not known.
@@ -68,15 +68,15 @@ func (in Inventory) apply(t *Tracker) {
 		case known[IdentityOf(e.Init)]:
 		case current != nil && current.Init.StartTicks >= e.Init.StartTicks: // listed before its ID was given to another one
 		default:
-			if current != nil && current.State != hook.Stopped {
-				t.finish(current, in.At, nil, hook.ExitUnseen) // its ID was given to another one meanwhile
+			if current != nil && current.State != event.Stopped {
+				t.finish(current, in.At, nil, event.ExitUnseen) // its ID was given to another one meanwhile
 			}
 			t.found(e, &in)
 		}
 	}
 	// A stopped container is kept until its runtime forgets it, so that a listing does not find it once more.
 	for of, c := range t.byID {
-		if c.State == hook.Stopped && !listed[of] && !kept[IdentityOf(c.Init)] && c.FinishTime.Before(in.At) && !in.hides(of) {
+		if c.State == event.Stopped && !listed[of] && !kept[IdentityOf(c.Init)] && c.FinishTime.Before(in.At) && !in.hides(of) {
 			delete(t.byID, of)
 		}
 	}
@@ -92,8 +92,8 @@ func (in *Inventory) hides(of Instance) bool {
 
 // caughtUp is what a listing knows better of c than those whose events were lost, or who could not know.
 func (t *Tracker) caughtUp(c *container, e *Entry) {
-	if (c.State == hook.Creating || c.State == hook.Created) && e.Alive && !e.Waiting {
-		c.State, c.StartTime = hook.Running, e.At
+	if (c.State == event.Creating || c.State == event.Created) && e.Alive && !e.Waiting {
+		c.State, c.StartTime = event.Running, e.At
 		t.emit(c)
 	}
 }
@@ -111,25 +111,25 @@ func (t *Tracker) madeUp(c *container, e *Entry, in *Inventory) {
 // misses says whether a container is about to start that nobody has reported.
 func (t *Tracker) misses(s Starting) bool {
 	c := t.byID[s.Of]
-	return s.Init.PID != 0 && (c == nil || c.State == hook.Stopped && IdentityOf(c.Init) != IdentityOf(s.Init))
+	return s.Init.PID != 0 && (c == nil || c.State == event.Stopped && IdentityOf(c.Init) != IdentityOf(s.Init))
 }
 
 // found begins to track a container that only its runtime's state has.
 func (t *Tracker) found(e *Entry, in *Inventory) {
-	c := &container{spec: e.Spec, uid: e.UID, Container: hook.Container{ID: e.ID, Name: e.Name,
-		Runtime: hook.Runtime{Name: e.Runtime, Path: e.Path, Root: e.Root}, Bundle: e.Bundle,
-		Rootless: e.UID != 0, Source: hook.FromListing, Problem: e.Problem, State: hook.Running, CreateTime: e.Created}}
+	c := &container{spec: e.Spec, uid: e.UID, Container: event.Container{ID: e.ID, Name: e.Name,
+		Runtime: event.Runtime{Name: e.Runtime, Path: e.Path, Root: e.Root}, Bundle: e.Bundle,
+		Rootless: e.UID != 0, Source: event.FromListing, Problem: e.Problem, State: event.Running, CreateTime: e.Created}}
 	if !in.First {
 		t.Missed++
 	}
 	if !e.Alive { // its pid may be another container's by now
 		c.Init, t.byID[e.Instance] = e.Init, c
-		t.finish(c, in.At, nil, hook.ExitUnseen)
+		t.finish(c, in.At, nil, event.ExitUnseen)
 		return
 	}
 	t.setInit(c, e.Init, in.At)
 	if e.Waiting {
-		c.State = hook.Created
+		c.State = event.Created
 	}
 	t.emit(c)
 }
@@ -137,19 +137,19 @@ func (t *Tracker) found(e *Entry, in *Inventory) {
 // Resumed is a container that was reported by the agent before this one.
 type Resumed struct {
 	At        time.Time
-	Container hook.Container // as it was then
-	UID       uint32         // whose it is
-	Alive     bool           // its init is
+	Container event.Container // as it was then
+	UID       uint32          // whose it is
+	Alive     bool            // its init is
 }
 
 func (in Resumed) apply(t *Tracker) {
 	c := &container{Container: in.Container, uid: in.UID, emitted: true}
 	t.byID[c.instance()] = c
 	switch {
-	case c.State == hook.Stopped: // kept until its runtime forgets it, so that a listing does not find it once more
+	case c.State == event.Stopped: // kept until its runtime forgets it, so that a listing does not find it once more
 	case in.Alive:
 		t.setInit(c, c.Init, in.At)
 	default:
-		t.finish(c, in.At, nil, hook.ExitUnseen)
+		t.finish(c, in.At, nil, event.ExitUnseen)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 var epoch = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -19,15 +19,15 @@ var epoch = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 type story struct {
 	tracker  *Tracker
 	now      time.Time
-	serial   uint64                    // of the last create that is described at once; scripts number the others below
-	runtimes map[int32]bool            // those that were held, so that exit knows whose end it tells
-	state    map[Instance]hook.Process // what the runtimes' state on disk says
-	told     map[hook.Key]hook.State
+	serial   uint64                     // of the last create that is described at once; scripts number the others below
+	runtimes map[int32]bool             // those that were held, so that exit knows whose end it tells
+	state    map[Instance]event.Process // what the runtimes' state on disk says
+	told     map[event.Key]event.State
 }
 
 func newStory() *story {
-	return &story{now: epoch, serial: 1000, tracker: New(), runtimes: map[int32]bool{}, state: map[Instance]hook.Process{},
-		told: map[hook.Key]hook.State{}}
+	return &story{now: epoch, serial: 1000, tracker: New(), runtimes: map[int32]bool{}, state: map[Instance]event.Process{},
+		told: map[event.Key]event.State{}}
 }
 
 // parse reads a line of a script. Its words, where a PROCESS is PID, or PID@TICKS where it is not the first one with
@@ -91,7 +91,7 @@ func (s *story) recall() string {
 }
 
 // atStart has what is read at start and was not known before.
-func atStart(p hook.Process) hook.Process {
+func atStart(p event.Process) event.Process {
 	if p.PID != 0 {
 		p.CgroupID = 7
 	}
@@ -100,7 +100,7 @@ func atStart(p hook.Process) hook.Process {
 
 func (s *story) created(v Verb, w *wordList) (Input, error) {
 	in := Created{At: s.now, Runtime: w.process("pid"), Verb: v, ID: w.option("id"), Detach: w.has("detach"),
-		By: hook.Runtime{Name: "runc", Root: w.instance().Root}, UID: w.uid(), Late: w.has("late")}
+		By: event.Runtime{Name: "runc", Root: w.instance().Root}, UID: w.uid(), Late: w.has("late")}
 	s.runtimes[in.Runtime.PID] = true
 	if w.has("reading") {
 		in.Serial, _ = strconv.ParseUint(w.given["reading"], 10, 64)
@@ -212,7 +212,7 @@ func (w *wordList) option(name string) string {
 	return w.given[name]
 }
 
-func (w *wordList) process(name string) hook.Process { return pidOf(w.option(name)) }
+func (w *wordList) process(name string) event.Process { return pidOf(w.option(name)) }
 
 func (w *wordList) instance() Instance {
 	return Instance{Root: cmp.Or(w.given["root"], "/run/runc"), ID: w.option("id"), UID: w.uid()}
@@ -227,18 +227,18 @@ func (w *wordList) uid() uint32 {
 }
 
 // pidOf reads PID or PID@TICKS: where no ticks are told, they are the pid.
-func pidOf(word string) hook.Process {
+func pidOf(word string) event.Process {
 	number, at, marked := strings.Cut(word, "@")
 	pid, _ := strconv.ParseInt(number, 10, 32)
 	ticks := uint64(pid)
 	if marked {
 		ticks, _ = strconv.ParseUint(at, 10, 64)
 	}
-	return hook.Process{PID: int32(pid), StartTicks: ticks}
+	return event.Process{PID: int32(pid), StartTicks: ticks}
 }
 
 // pidWord is pidOf backwards.
-func pidWord(p hook.Process) string {
+func pidWord(p event.Process) string {
 	if p.StartTicks == uint64(p.PID) {
 		return strconv.Itoa(int(p.PID))
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // Tracker turns what the gate, the kernel and the listing say into the life of each container. It is a plain value for
@@ -24,7 +24,7 @@ type Tracker struct {
 	early       map[int32]*container // by pid: the inits that early is about
 	names       map[Instance]string  // by ID and user: what conmon calls it, until the container comes
 
-	out      []hook.Event
+	out      []event.Event
 	requests []Instance // whose init is to be resolved; the answer is an input, resolved
 	Released []release  // execs held at start that may go on once out has been handled
 	// Counts for the caller of step, which resets them.
@@ -46,11 +46,11 @@ type Identity struct {
 }
 
 // IdentityOf is that of p.
-func IdentityOf(p hook.Process) Identity { return Identity{p.PID, p.StartTicks} }
+func IdentityOf(p event.Process) Identity { return Identity{p.PID, p.StartTicks} }
 
 // container is one that is followed.
 type container struct {
-	hook.Container
+	event.Container
 	uid     uint32 // as in instance
 	verb    Verb
 	detach  bool        // the runtime does not wait for its end
@@ -63,9 +63,9 @@ type container struct {
 	early       []Input    // what the kernel has reported of it meanwhile
 	starts      []Starting // held at start until the facts, or the init, are known
 
-	runtime hook.Process // at work on it; zero when none is
-	end     *Exited      // of the init, while its runtime is still to say whether that is a failed create
-	failed  *int32       // the runtime's code, while its init is still to say whether that is a failed create
+	runtime event.Process // at work on it; zero when none is
+	end     *Exited       // of the init, while its runtime is still to say whether that is a failed create
+	failed  *int32        // the runtime's code, while its init is still to say whether that is a failed create
 }
 
 // maxNames bounds names: conmon is given a name for each container, and some of them never come.
@@ -82,7 +82,7 @@ func New() *Tracker {
 type Input interface{ apply(*Tracker) }
 
 // Step returns what is to be published after in, in order, and whose inits are to be resolved.
-func (t *Tracker) Step(in Input) ([]hook.Event, []Instance) {
+func (t *Tracker) Step(in Input) ([]event.Event, []Instance) {
 	t.out, t.requests, t.Released = nil, nil, nil
 	in.apply(t)
 	return t.out, t.requests
@@ -99,7 +99,7 @@ func (t *Tracker) postpone(c *container, in Input) bool {
 
 // emit adds an event of c as it is now.
 func (t *Tracker) emit(c *container) {
-	e := hook.Event{Container: c.Container}
+	e := event.Event{Container: c.Container}
 	if !c.emitted {
 		e.Spec, c.spec, c.emitted = c.spec, nil, true
 	}
@@ -107,12 +107,12 @@ func (t *Tracker) emit(c *container) {
 }
 
 func (c *container) instance() Instance { return Instance{c.Runtime.Root, c.ID, c.uid} }
-func (c *container) begun() bool        { return c.State == hook.Running }
+func (c *container) begun() bool        { return c.State == event.Running }
 
 // setInit makes p the init of c; from here on c is what its ID means.
-func (t *Tracker) setInit(c *container, p hook.Process, at time.Time) {
+func (t *Tracker) setInit(c *container, p event.Process, at time.Time) {
 	if before := t.byInit[p.PID]; before != nil && before != c {
-		t.finish(before, at, nil, hook.ExitUnseen) // its pid is another process's: its end was lost
+		t.finish(before, at, nil, event.ExitUnseen) // its pid is another process's: its end was lost
 	}
 	c.Init = p
 	t.byInit[p.PID] = c
@@ -125,7 +125,7 @@ func (t *Tracker) request(c *container) { t.requests = append(t.requests, c.inst
 
 // isAnothers reports whether p is another container's init already: whoever executes a runtime for nothing, with the ID
 // of a container that is there, does not take it over.
-func (t *Tracker) isAnothers(p hook.Process, c *container) bool {
+func (t *Tracker) isAnothers(p event.Process, c *container) bool {
 	other := t.byInit[p.PID]
 	return other != nil && other != c && IdentityOf(other.Init) == IdentityOf(p)
 }
@@ -134,8 +134,8 @@ func (t *Tracker) isAnothers(p hook.Process, c *container) bool {
 type Resolved struct {
 	At      time.Time
 	Of      Instance
-	Init    hook.Process // as the state names it and the kernel describes it; its end is reported from now on. Zero for none
-	Waiting bool         // for its start
+	Init    event.Process // as the state names it and the kernel describes it; its end is reported from now on. Zero for none
+	Waiting bool          // for its start
 }
 
 func (in Resolved) apply(t *Tracker) {
@@ -185,9 +185,9 @@ const (
 // Created is that a runtime is held at create, run or restore.
 type Created struct {
 	At      time.Time
-	Runtime hook.Process // the one that is held
-	UID     uint32       // its effective user
-	By      hook.Runtime
+	Runtime event.Process // the one that is held
+	UID     uint32        // its effective user
+	By      event.Runtime
 	ID      string
 	Verb    Verb
 	Detach  bool   // the runtime does not wait for the container's end
@@ -206,8 +206,8 @@ type Facts struct {
 func (in Created) apply(t *Tracker) {
 	name := Instance{ID: in.ID, UID: in.UID}
 	c := &container{
-		Container: hook.Container{ID: in.ID, Name: t.names[name], Runtime: in.By,
-			Rootless: in.UID != 0, Source: hook.FromHook, State: hook.Creating, CreateTime: in.At},
+		Container: event.Container{ID: in.ID, Name: t.names[name], Runtime: in.By,
+			Rootless: in.UID != 0, Source: event.FromHook, State: event.Creating, CreateTime: in.At},
 		uid: in.UID, verb: in.Verb, detach: in.Detach, runtime: in.Runtime,
 		late: in.Late, undescribed: true}
 	switch before := t.byRuntime[in.Runtime.PID]; {
@@ -279,7 +279,7 @@ func (in Named) apply(t *Tracker) {
 type Forked struct {
 	At      time.Time
 	Runtime int32
-	Init    hook.Process
+	Init    event.Process
 }
 
 func (in Forked) apply(t *Tracker) {
@@ -293,7 +293,7 @@ func (in Forked) apply(t *Tracker) {
 	}
 	t.setInit(c, in.Init, in.At)
 	if c.verb == Restore && !c.detach { // what is restored executes nothing, and this runtime waits for its end
-		c.State, c.StartTime = hook.Running, in.At
+		c.State, c.StartTime = event.Running, in.At
 	}
 	t.emit(c)
 }
@@ -302,7 +302,7 @@ func (in Forked) apply(t *Tracker) {
 type Execed struct {
 	At      time.Time
 	Runtime int32
-	Process hook.Process
+	Process event.Process
 	IsChild bool // in the runtime's own PID namespace: that it is an init is only known now
 }
 
@@ -319,11 +319,11 @@ func (in Execed) apply(t *Tracker) {
 		return
 	}
 	c.Init = in.Process
-	if c.State == hook.Creating { // by run, which does not stop between create and start
-		c.State = hook.Created
+	if c.State == event.Creating { // by run, which does not stop between create and start
+		c.State = event.Created
 		t.emit(c)
 	}
-	c.State, c.StartTime = hook.Running, in.At
+	c.State, c.StartTime = event.Running, in.At
 	t.emit(c)
 }
 
@@ -331,9 +331,9 @@ func (in Execed) apply(t *Tracker) {
 type Starting struct {
 	At    time.Time
 	Of    Instance
-	Init  hook.Process // as the runtime's state names it and the kernel describes it; zero when it could not be read
-	Again bool         // its state has been listed since
-	Done  chan bool    // gets once whether the container is one that nobody knows of; has room for it. May be nil
+	Init  event.Process // as the runtime's state names it and the kernel describes it; zero when it could not be read
+	Again bool          // its state has been listed since
+	Done  chan bool     // gets once whether the container is one that nobody knows of; has room for it. May be nil
 }
 
 // release lets an exec that is held at start go on, and says whether nobody knows of its container.
@@ -371,7 +371,7 @@ func (in Starting) apply(t *Tracker) {
 		return
 	}
 	c := t.byID[in.Of]
-	if c == nil || c.State == hook.Stopped || c.begun() {
+	if c == nil || c.State == event.Stopped || c.begun() {
 		t.release(in, false)
 		return
 	}
@@ -383,7 +383,7 @@ func (in Starting) apply(t *Tracker) {
 	default:
 		c.Problem = "the runtime's state names another init than the kernel saw"
 	}
-	c.State = hook.Created
+	c.State = event.Created
 	t.emit(c)
 	t.release(in, false)
 }

@@ -3,7 +3,7 @@ package tracker
 import (
 	"testing"
 
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // Whatever comes in whatever order, also what no kernel would tell: somebody waits for the end of each container.
@@ -26,14 +26,14 @@ func FuzzTracker(f *testing.F) {
 
 // any is an input of the few processes and IDs that make them meet often.
 func (s *story) any(b [4]byte) Input {
-	process := func(b byte) hook.Process { return hook.Process{PID: int32(b & 3), StartTicks: 1 + uint64(b>>2&1)} }
+	process := func(b byte) event.Process { return event.Process{PID: int32(b & 3), StartTicks: 1 + uint64(b>>2&1)} }
 	of := Instance{Root: "/run/runc", ID: string(rune('a' + b[1]&1))}
 	init, runtime := process(b[2]), process(b[3])
 	init.PID += 10
 	runtime.PID += 20
 	switch b[0] % 14 {
 	case 0, 1, 2:
-		in := Created{At: s.now, Runtime: runtime, By: hook.Runtime{Root: of.Root},
+		in := Created{At: s.now, Runtime: runtime, By: event.Runtime{Root: of.Root},
 			Verb: []Verb{Create, Run, Restore}[b[0]%14], ID: of.ID, Serial: uint64(b[0] >> 4)}
 		if b[1]&2 != 0 {
 			return described{in, &Facts{Spec: specOf()}}

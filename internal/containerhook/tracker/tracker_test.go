@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerhook/containerhook/internal/event"
 	"github.com/containerhook/containerhook/internal/golden"
-	"github.com/containerhook/containerhook/internal/hook"
 )
 
 // Each line of a script is an input (story_test.go has the words), and what was told of it stands below, indented;
@@ -58,7 +58,7 @@ func play(t *testing.T, script string) []byte {
 }
 
 // step gives in to the tracker, and checks what must hold after every step.
-func (s *story) step(in Input) ([]hook.Event, error) {
+func (s *story) step(in Input) ([]event.Event, error) {
 	events, requests := s.tracker.Step(in)
 	for len(requests) > 0 { // answered at once
 		more, next := s.tracker.Step(Resolved{At: s.now, Of: requests[0], Init: s.state[requests[0]], Waiting: true})
@@ -67,13 +67,13 @@ func (s *story) step(in Input) ([]hook.Event, error) {
 	for _, e := range events {
 		was, known := s.told[e.Key()]
 		switch {
-		case known && was == hook.Stopped:
+		case known && was == event.Stopped:
 			return events, fmt.Errorf("%s is told after its end", e.ID)
 		case known && slices.Index(order, e.State) < slices.Index(order, was):
 			return events, fmt.Errorf("%s goes back from %s to %s", e.ID, was, e.State)
 		case known && e.Spec != nil:
 			return events, fmt.Errorf("%s has its config twice", e.ID)
-		case e.State == hook.Stopped && (e.FinishTime.IsZero() || e.Reason == ""):
+		case e.State == event.Stopped && (e.FinishTime.IsZero() || e.Reason == ""):
 			return events, fmt.Errorf("%s ended without a time or a reason", e.ID)
 		}
 		s.told[e.Key()] = e.State
@@ -81,12 +81,12 @@ func (s *story) step(in Input) ([]hook.Event, error) {
 	return events, consistent(s.tracker)
 }
 
-var order = []hook.State{hook.Creating, hook.Created, hook.Running, hook.Stopped}
+var order = []event.State{event.Creating, event.Created, event.Running, event.Stopped}
 
 // consistent says where the tracker's maps disagree.
 func consistent(t *Tracker) error {
 	for pid, c := range t.byInit {
-		if c.Init.PID != pid || c.State == hook.Stopped || c.end != nil {
+		if c.Init.PID != pid || c.State == event.Stopped || c.end != nil {
 			return fmt.Errorf("init %d is of %s, %s, whose init is %d", pid, c.ID, c.State, c.Init.PID)
 		}
 	}
@@ -97,7 +97,7 @@ func consistent(t *Tracker) error {
 	}
 	for of, c := range t.byID {
 		awaited := t.byInit[c.Init.PID] == c || t.byRuntime[c.runtime.PID] == c || t.resolving[of] == c
-		if c.instance() != of || c.State != hook.Stopped && !awaited {
+		if c.instance() != of || c.State != event.Stopped && !awaited {
 			return fmt.Errorf("nobody waits for the end of %s, %s", c.ID, c.State)
 		}
 	}
@@ -105,7 +105,7 @@ func consistent(t *Tracker) error {
 }
 
 // eventLine is an event in one line.
-func eventLine(e *hook.Event) string {
+func eventLine(e *event.Event) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s init=%s created=%s", e.ID, e.State, pidWord(e.Init), clock(e.CreateTime))
 	for _, f := range []struct {
@@ -113,7 +113,7 @@ func eventLine(e *hook.Event) string {
 		value  any
 		set    bool
 	}{
-		{" %s", hook.FromListing, e.Source == hook.FromListing},
+		{" %s", event.FromListing, e.Source == event.FromListing},
 		{" %s", "config", e.Spec != nil},
 		{" started=%s", clock(e.StartTime), !e.StartTime.IsZero()},
 		{" finished=%s", clock(e.FinishTime), !e.FinishTime.IsZero()},

@@ -36,7 +36,7 @@ func TestAnObjectOfATypicalContainerIsSmall(t *testing.T) {
 		return controlplane.CompactInForce(t.Context(), agent, n.name)
 	})
 	n.startAgent()
-	raw, err := os.ReadFile("../../../internal/hook/hooktest/testdata/config/containerd-cri-container.json")
+	raw, err := os.ReadFile("../../../internal/event/eventtest/testdata/config/containerd-cri-container.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/containerhook/containerhook/internal/containerhook"
 	"github.com/containerhook/containerhook/internal/containerhook/gate"
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 // handled is where the handler makes its files. Containers see it, in their root.
@@ -67,13 +67,13 @@ func handle(ctx context.Context, hostProc, dir string) error {
 			touch("ready")
 		}
 	}()
-	return errors.Join(h.Run(ctx, nil, func(e hook.Event) {
+	return errors.Join(h.Run(ctx, nil, func(e event.Event) {
 		switch {
-		case e.State == hook.Created && e.Init.PID != 0 && e.Init.Namespaces.Mount != 0:
+		case e.State == event.Created && e.Init.PID != 0 && e.Init.Namespaces.Mount != 0:
 			// Late: a process whose start is not held would look before, and not find it.
 			<-time.After(200 * time.Millisecond)
 			touch(e.ID)
-		case e.State == hook.Stopped && e.ExitCode != nil:
+		case e.State == event.Stopped && e.ExitCode != nil:
 			touch(exitFile(e.ID, int(*e.ExitCode)))
 		}
 	}), session.Close())

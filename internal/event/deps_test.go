@@ -1,4 +1,4 @@
-package hook_test
+package event_test
 
 import (
 	"os/exec"
@@ -37,36 +37,36 @@ const (
 
 // For tests only.
 const (
-	golden   = "internal/golden"
-	hooktest = "internal/hook/hooktest"
-	hosttest = "internal/containerhook/hosttest"
+	golden    = "internal/golden"
+	eventtest = "internal/event/eventtest"
+	hosttest  = "internal/containerhook/hosttest"
 )
 
 // layers says of each package which of ours it may reach, and what it never reaches. cmd joins them, tests see all.
 var layers = map[string]struct{ ours, never []string }{
 	"bpf":                    {never: kubernetes},
-	"internal/hook":          {never: slices.Concat(kubernetes, kernel)},
-	"internal/containerhook": {ours: []string{"bpf", "internal/hook", gateway, tasks, hostfs, oci, runtimes, tracker}, never: kubernetes},
-	gateway:                  {ours: []string{"bpf", "internal/hook", tasks}, never: kubernetes},
-	tasks:                    {ours: []string{"bpf", "internal/hook"}, never: kubernetes},
+	"internal/event":         {never: slices.Concat(kubernetes, kernel)},
+	"internal/containerhook": {ours: []string{"bpf", "internal/event", gateway, tasks, hostfs, oci, runtimes, tracker}, never: kubernetes},
+	gateway:                  {ours: []string{"bpf", "internal/event", tasks}, never: kubernetes},
+	tasks:                    {ours: []string{"bpf", "internal/event"}, never: kubernetes},
 	hostfs:                   {never: slices.Concat(kubernetes, kernel)},
 	oci:                      {ours: []string{hostfs}, never: slices.Concat(kubernetes, kernel)},
 	runtimes:                 {ours: []string{hostfs, oci}, never: slices.Concat(kubernetes, kernel)},
-	tracker:                  {ours: []string{"internal/hook"}, never: slices.Concat(kubernetes, kernel, []string{"golang.org/x/sys"})},
+	tracker:                  {ours: []string{"internal/event"}, never: slices.Concat(kubernetes, kernel, []string{"golang.org/x/sys"})},
 	hosttest:                 {never: slices.Concat(kubernetes, kernel)},
 	golden:                   {never: slices.Concat(kubernetes, kernel)},
-	hooktest:                 {ours: []string{"internal/hook"}, never: slices.Concat(kubernetes, kernel)},
+	eventtest:                {ours: []string{"internal/event"}, never: slices.Concat(kubernetes, kernel)},
 	"api/v1alpha1":           {never: slices.Concat(clients, kernel)},
 	applied:                  {ours: []string{"api/v1alpha1", appliedTypes, appliedSchema}, never: kernel},
 	appliedTypes:             {ours: []string{"api/v1alpha1", appliedSchema}, never: kernel},
 	appliedSchema:            {never: slices.Concat(clients, kernel)},
-	"internal/object":        {ours: []string{"api/v1alpha1", "internal/hook"}, never: slices.Concat(clients, kernel)},
+	"internal/object":        {ours: []string{"api/v1alpha1", "internal/event"}, never: slices.Concat(clients, kernel)},
 	"internal/printer":       {ours: []string{"api/v1alpha1"}, never: slices.Concat(clients, kernel)},
-	"internal/desired":       {ours: []string{"api/v1alpha1", "internal/hook", "internal/object"}, never: slices.Concat(clients, kernel)},
-	"internal/agent":         {ours: []string{"api/v1alpha1", "internal/desired", "internal/hook", "internal/object"}, never: kernel},
+	"internal/desired":       {ours: []string{"api/v1alpha1", "internal/event", "internal/object"}, never: slices.Concat(clients, kernel)},
+	"internal/agent":         {ours: []string{"api/v1alpha1", "internal/desired", "internal/event", "internal/object"}, never: kernel},
 	"internal/drift":         {ours: []string{"api/v1alpha1"}, never: slices.Concat(clients, kernel)},
-	"internal/view":          {ours: []string{"api/v1alpha1", "internal/drift"}, never: kernel},
-	"internal/controller":    {ours: []string{"api/v1alpha1", appliedTypes, appliedSchema, "internal/drift", "internal/view"}, never: kernel},
+	"internal/cache":         {ours: []string{"api/v1alpha1", "internal/drift"}, never: kernel},
+	"internal/controller":    {ours: []string{"api/v1alpha1", appliedTypes, appliedSchema, "internal/drift", "internal/cache"}, never: kernel},
 }
 
 func TestEveryPackageKeepsToItsLayer(t *testing.T) {
@@ -91,10 +91,10 @@ func TestEveryPackageKeepsToItsLayer(t *testing.T) {
 	}
 }
 
-func TestHookReachesTheStandardLibraryAndRuntimeSpecOnly(t *testing.T) {
-	for _, dep := range dependencies(t, module+"internal/hook") {
+func TestEventReachesTheStandardLibraryAndRuntimeSpecOnly(t *testing.T) {
+	for _, dep := range dependencies(t, module+"internal/event") {
 		if !within(dep, []string{"github.com/opencontainers/runtime-spec"}) {
-			t.Errorf("internal/hook reaches %s", dep)
+			t.Errorf("internal/event reaches %s", dep)
 		}
 	}
 }
@@ -105,7 +105,7 @@ func TestTheTrackerReadsNothing(t *testing.T) {
 	imports := goList(t, "-f", "{{range .Imports}}{{println .}}{{end}}", module+tracker)
 	slices.Sort(imports)
 	for _, pkg := range imports {
-		if !slices.Contains([]string{"cmp", "maps", "path", "slices", "time", "github.com/opencontainers/runtime-spec/specs-go", module + "internal/hook"}, pkg) {
+		if !slices.Contains([]string{"cmp", "maps", "path", "slices", "time", "github.com/opencontainers/runtime-spec/specs-go", module + "internal/event"}, pkg) {
 			t.Errorf("the tracker imports %s", pkg)
 		}
 	}

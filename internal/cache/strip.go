@@ -1,4 +1,4 @@
-package view
+package cache
 
 import (
 	"time"
@@ -13,8 +13,8 @@ import (
 	"github.com/containerhook/containerhook/internal/drift"
 )
 
-// CacheOptions keep in memory what the policies ask for, and of pods those only that are on a node.
-func CacheOptions() cache.Options {
+// Options keep in memory what the policies ask for, and of pods those only that are on a node.
+func Options() cache.Options {
 	return cache.Options{ByObject: map[client.Object]cache.ByObject{
 		&corev1.Pod{}: {
 			Field:     fields.OneTermNotEqualSelector("spec.nodeName", ""),

@@ -1,6 +1,6 @@
-// Package hook is the vocabulary between what sees containers (internal/containerhook) and what reports them
+// Package event is the vocabulary between what sees containers (internal/containerhook) and what reports them
 // (internal/object, internal/agent): values only, no behaviour, no Kubernetes and no kernel.
-package hook
+package event
 
 import (
 	"time"

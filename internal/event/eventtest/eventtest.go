@@ -1,6 +1,6 @@
-// Package hooktest makes events for tests, of real config.json files: testdata/config/README.md says which engine wrote
+// Package eventtest makes events for tests, of real config.json files: testdata/config/README.md says which engine wrote
 // each of them.
-package hooktest
+package eventtest
 
 import (
 	"embed"
@@ -13,7 +13,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/containerhook/containerhook/internal/hook"
+	"github.com/containerhook/containerhook/internal/event"
 )
 
 const BootID = "8f6c2a1e-5b0d-4f7a-9c3e-2d1b4a6f8e90"
@@ -53,19 +53,19 @@ func Configs(t testing.TB) []string {
 }
 
 // Created is the first event of a container with a config.json, as the hook reports it.
-func Created(name string, spec *specs.Spec) hook.Event {
+func Created(name string, spec *specs.Spec) event.Event {
 	id := idOf(name, spec)
 	root := "/run/runc"
 	if strings.HasPrefix(name, "containerd-cri") {
 		root = "/run/containerd/runc/k8s.io"
 	}
-	return hook.Event{Spec: spec, Container: hook.Container{
+	return event.Event{Spec: spec, Container: event.Container{
 		ID:      id,
-		Runtime: hook.Runtime{Name: "runc", Path: "/usr/sbin/runc", Root: root},
+		Runtime: event.Runtime{Name: "runc", Path: "/usr/sbin/runc", Root: root},
 		Bundle:  "/run/containerd/io.containerd.runtime.v2.task/k8s.io/" + id,
-		Source:  hook.FromHook,
-		State:   hook.Created,
-		Init: hook.Process{PID: 20954, StartTicks: 123456, CgroupID: 68719, Namespaces: hook.Namespaces{
+		Source:  event.FromHook,
+		State:   event.Created,
+		Init: event.Process{PID: 20954, StartTicks: 123456, CgroupID: 68719, Namespaces: event.Namespaces{
 			Cgroup: 4026531835, IPC: 4026532455, Mount: 4026532459, Network: 4026532457, PID: 4026532460,
 			User: 4026531837, UTS: 4026532454,
 		}},
@@ -89,12 +89,12 @@ func idOf(name string, spec *specs.Spec) string {
 //	ID STATE [config=NAME] [exit=N] …
 //
 // config is one of Configs; start and finish are seconds after Epoch.
-func Event(t testing.TB, words string) hook.Event {
+func Event(t testing.TB, words string) event.Event {
 	t.Helper()
 	fields := strings.Fields(words)
-	e := hook.Event{Container: hook.Container{
-		ID: fields[0], State: hook.State(fields[1]), Runtime: hook.Runtime{Name: "runc"}, Source: hook.FromHook,
-		CreateTime: Epoch, Init: hook.Process{StartTicks: 100},
+	e := event.Event{Container: event.Container{
+		ID: fields[0], State: event.State(fields[1]), Runtime: event.Runtime{Name: "runc"}, Source: event.FromHook,
+		CreateTime: Epoch, Init: event.Process{StartTicks: 100},
 	}}
 	for _, word := range fields[2:] {
 		key, value, _ := strings.Cut(word, "=")
@@ -125,11 +125,11 @@ func Event(t testing.TB, words string) hook.Event {
 		case "signal":
 			e.Signal = int32(number())
 		case "reason":
-			e.Reason = hook.Reason(value)
+			e.Reason = event.Reason(value)
 		case "oom":
 			e.OOMKilled = true
 		case "listed":
-			e.Source = hook.FromListing
+			e.Source = event.FromListing
 		case "problem":
 			e.Problem = value
 		default:

@@ -8,8 +8,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
+	"github.com/containerhook/containerhook/internal/cache"
 	"github.com/containerhook/containerhook/internal/drift"
-	"github.com/containerhook/containerhook/internal/view"
 )
 
 // What is judged of a container and its pod as the cache keeps them is what is judged of them as they are.
@@ -57,7 +57,7 @@ func TestTheCacheKeepsWhatDriftFindsAsRequested(t *testing.T) {
 // kept returns what the cache holds of an object.
 func kept[T client.Object](t *testing.T, object T) T {
 	t.Helper()
-	for kind, options := range view.CacheOptions().ByObject {
+	for kind, options := range cache.Options().ByObject {
 		if _, ok := kind.(T); !ok {
 			continue
 		}
