@@ -68,19 +68,28 @@ func endedAt(c *v1alpha1.NodeContainer) time.Time {
 	return ended
 }
 
-// excess returns those of stopped, all of one node and name, that are one too many: the ones that ended first.
+// excess returns those of stopped, all of one node and name, that are one too many: the ones that ended first. That is by
+// their node's clock, for they may all have been reported later and at once.
 func excess(stopped []v1alpha1.NodeContainer, keep int) []v1alpha1.NodeContainer {
 	if len(stopped) <= keep {
 		return nil
 	}
 	stopped = slices.Clone(stopped)
 	slices.SortFunc(stopped, func(a, b v1alpha1.NodeContainer) int {
-		if n := endedAt(&a).Compare(endedAt(&b)); n != 0 {
+		if n := finishedAt(&a).Compare(finishedAt(&b)); n != 0 {
 			return n
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
 	return stopped[:len(stopped)-keep]
+}
+
+// finishedAt is when c ended; of one whose end nobody saw, endedAt.
+func finishedAt(c *v1alpha1.NodeContainer) time.Time {
+	if t := c.Status.FinishTime; t != nil {
+		return t.Time
+	}
+	return endedAt(c)
 }
 
 func latest(a, b time.Time) time.Time {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,18 +80,21 @@ func TestEndedAtIsNeverTooEarly(t *testing.T) {
 }
 
 func TestExcessIsWhatEndedFirst(t *testing.T) {
-	var stopped []v1alpha1.NodeContainer
-	for i := range 12 {
-		stopped = append(stopped, *container(stoppedAt(began.Add(time.Duration(i*7%12)*time.Minute)), func(c *v1alpha1.NodeContainer) {
-			c.Name = fmt.Sprintf("ended-%02d", i*7%12)
-		}))
-	}
-	got := excess(stopped, 10)
-	if len(got) != 2 || got[0].Name != "ended-00" || got[1].Name != "ended-01" {
-		t.Errorf("got %d, want ended-00 and ended-01", len(got))
-	}
-	if got := excess(stopped[:10], 10); len(got) != 0 {
-		t.Errorf("of ten %d are one too many", len(got))
+	for name, reported := range map[string]time.Time{"each as it ended": began, "all at once, after an outage": began.Add(time.Hour)} {
+		var stopped []v1alpha1.NodeContainer
+		for i := range 12 {
+			stopped = append(stopped, *container(stoppedAt(began.Add(time.Duration(i*7%12)*time.Minute)), func(c *v1alpha1.NodeContainer) {
+				c.CreationTimestamp = metav1.NewTime(reported)
+				c.Name = fmt.Sprintf("%02d-ended-%02d", i, i*7%12)
+			}))
+		}
+		got := excess(stopped, 10)
+		if len(got) != 2 || !strings.HasSuffix(got[0].Name, "ended-00") || !strings.HasSuffix(got[1].Name, "ended-01") {
+			t.Errorf("%s: got %d, want those that ended first", name, len(got))
+		}
+		if got := excess(stopped[:10], 10); len(got) != 0 {
+			t.Errorf("%s: of ten %d are one too many", name, len(got))
+		}
 	}
 }
 
