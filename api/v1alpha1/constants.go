@@ -18,9 +18,9 @@ const (
 	// ConditionObserved is True while an agent follows the container. The controller sets it to Unknown when the agent is
 	// lost, back to True when it is heard of again, and to False when the node has booted since or its agents forgot it.
 	ConditionObserved = "Observed"
-	// ConditionFactsComplete is False where spec lacks something that the agent could not read or had to cut. Most
-	// objects do not have it: nothing is lacking there.
-	ConditionFactsComplete = "FactsComplete"
+	// ConditionFactsMissing is True where spec lacks something that the agent could not read or had to cut. Most objects
+	// do not have it: nothing is lacking there.
+	ConditionFactsMissing = "FactsMissing"
 	// ConditionPodMatched says whether a pod accounts for the container.
 	ConditionPodMatched = "PodMatched"
 	// ConditionSpecMatched is False where the container has more than its pod asked for.
@@ -36,18 +36,18 @@ const (
 	ReasonListing = "Listing"
 	// ReasonRebooted means False: the node has booted since, and nothing of the container is left.
 	ReasonRebooted = "Rebooted"
-	// ReasonForgotten means False: the node's agents began anew without their checkpoint, and did not find the container.
+	// ReasonUnobserved means False: the node's agents began anew without their checkpoint, and did not find the container.
 	// One of a pod has ended. Another may be where agents do not look, and keeps its state.
-	ReasonForgotten = "Forgotten"
+	ReasonUnobserved = "Unobserved"
 )
 
-// Reasons of ConditionFactsComplete.
+// Reasons of ConditionFactsMissing.
 const (
-	// ReasonComplete means True: what was said to be missing was read since.
+	// ReasonComplete means False: what was missing was read since.
 	ReasonComplete = "Complete"
-	// ReasonIncomplete means False: something could not be read; the message says what.
+	// ReasonIncomplete means True: something could not be read; the message says what.
 	ReasonIncomplete = "Incomplete"
-	// ReasonTruncated means False: spec.truncated is not empty.
+	// ReasonTruncated means True: spec.truncated is not empty.
 	ReasonTruncated = "Truncated"
 )
 
@@ -75,7 +75,7 @@ const (
 	ReasonAsRequested = "AsRequested"
 	// ReasonDiffers means False; the message names each difference.
 	ReasonDiffers = "Differs"
-	// ReasonFactsMissing means Unknown: spec lacks something of what the container has (FactsComplete is False), and what is
+	// ReasonFactsMissing means Unknown: spec lacks something of what the container has (FactsMissing is True), and what is
 	// there differs in nothing.
 	ReasonFactsMissing = "FactsMissing"
 )

@@ -82,12 +82,12 @@ type ContainerUser struct {
 	// +required
 	GID *int64 `json:"gid,omitempty"`
 
-	// additionalGIDs are further groups.
+	// supplementalGroups are further groups.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	// +listType=atomic
 	// +optional
-	AdditionalGIDs []int64 `json:"additionalGIDs,omitempty"`
+	SupplementalGroups []int64 `json:"supplementalGroups,omitempty"`
 }
 
 // SeccompMode says whether system calls are filtered.
@@ -216,13 +216,31 @@ type ContainerDevice struct {
 	// +required
 	Path string `json:"path,omitempty"`
 
-	// device is which device it is, as the device cgroup writes it: c for a character device or b for a block device,
-	// then major:minor, as in "c 10:229".
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=64
-	// +required
-	Device string `json:"device,omitempty"`
+	// type is c for a character device, u for an unbuffered one, b for a block device, and p for a FIFO. Empty where
+	// config.json says something else.
+	// +optional
+	Type DeviceType `json:"type,omitempty"`
+
+	// major is the device's major number.
+	// +optional
+	Major *int64 `json:"major,omitempty"`
+
+	// minor is the device's minor number.
+	// +optional
+	Minor *int64 `json:"minor,omitempty"`
 }
+
+// DeviceType is a type of device, in the letters of the OCI runtime-spec.
+// +kubebuilder:validation:Enum=c;u;b;p
+type DeviceType string
+
+// The types of devices.
+const (
+	DeviceCharacter  DeviceType = "c"
+	DeviceUnbuffered DeviceType = "u"
+	DeviceBlock      DeviceType = "b"
+	DeviceFIFO       DeviceType = "p"
+)
 
 // HookStage is when the runtime runs a hook.
 // +kubebuilder:validation:Enum=Prestart;CreateRuntime;CreateContainer;StartContainer;Poststart;Poststop

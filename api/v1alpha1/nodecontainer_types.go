@@ -77,8 +77,8 @@ const (
 )
 
 // NodeContainerSpec is what a container was created with: what its runtime was asked for, and what its bundle's config.json
-// asked for. An empty field means that it was not asked for; or that it could not be read, where condition FactsComplete
-// is False.
+// asked for. An empty field means that it was not asked for; or that it could not be read, where condition FactsMissing
+// is True.
 // +structType=atomic
 type NodeContainerSpec struct {
 	// nodeName is the name of the node on which the container is.
@@ -222,7 +222,7 @@ const (
 )
 
 // StopReason says why a container is Stopped.
-// +kubebuilder:validation:Enum=Completed;Error;OOMKilled;CreateFailed;ExitUnseen
+// +kubebuilder:validation:Enum=Completed;Error;OOMKilled;CreateFailed;ExitUnknown
 type StopReason string
 
 const (
@@ -234,14 +234,14 @@ const (
 	StopOOMKilled StopReason = "OOMKilled"
 	// StopCreateFailed means that the runtime gave up before the command began; exitCode is the runtime's.
 	StopCreateFailed StopReason = "CreateFailed"
-	// StopExitUnseen means that the container was found dead and nobody saw its end: there is no exit code.
-	StopExitUnseen StopReason = "ExitUnseen"
+	// StopExitUnknown means that the container was found dead and nobody saw its end: there is no exit code.
+	StopExitUnknown StopReason = "ExitUnknown"
 )
 
 // NodeContainerStatus is how far a container has come. A state never goes back.
 // +kubebuilder:validation:MinProperties=1
 type NodeContainerStatus struct {
-	// conditions are Observed and, only where facts are missing, FactsComplete, written by the node's agent; PodMatched
+	// conditions are Observed and, only where facts are missing, FactsMissing, written by the node's agent; PodMatched
 	// and SpecMatched, written by the controller.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8

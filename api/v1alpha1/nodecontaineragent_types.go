@@ -11,13 +11,13 @@ import (
 // +kubebuilder:resource:scope=Cluster,categories=containers
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Hooked",type=string,JSONPath=`.status.conditions[?(@.type=="Hooked")].status`
-// +kubebuilder:printcolumn:name="Live",type=integer,JSONPath=`.status.live`
-// +kubebuilder:printcolumn:name="Missed",type=integer,JSONPath=`.status.missed`
-// +kubebuilder:printcolumn:name="Late",type=integer,JSONPath=`.status.lateAnswers`
+// +kubebuilder:printcolumn:name="Live",type=integer,JSONPath=`.status.liveContainers`
+// +kubebuilder:printcolumn:name="Missed",type=integer,JSONPath=`.status.missedContainers`
+// +kubebuilder:printcolumn:name="Late",type=integer,JSONPath=`.status.deadlineExceeded`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Complete",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Complete")].status`
 // +kubebuilder:printcolumn:name="Version",type=string,priority=1,JSONPath=`.status.version`
-// +kubebuilder:printcolumn:name="Why",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Hooked")].message`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Hooked")].message`
 type NodeContainerAgent struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -80,11 +80,11 @@ type NodeContainerAgentStatus struct {
 	// +optional
 	BootID string `json:"bootID,omitempty"`
 
-	// knownSince is since when this node's agents, one after the other, have known all of its containers. It begins anew
+	// observedSince is since when this node's agents, one after the other, have known all of its containers. It begins anew
 	// where an agent finds no checkpoint of the one before it: a container of the usual runtimes that was reported before,
 	// and has not been reported since, ended in between. Empty while some of the runtimes' state cannot be read.
 	// +optional
-	KnownSince *metav1.Time `json:"knownSince,omitempty"`
+	ObservedSince *metav1.Time `json:"observedSince,omitempty"`
 
 	// heartbeatTime is when the agent wrote this last. It does so once a minute, and when a condition changes.
 	// +optional
@@ -103,33 +103,33 @@ type NodeContainerAgentStatus struct {
 	// +optional
 	LastListTime *metav1.Time `json:"lastListTime,omitempty"`
 
-	// live is how many containers of the node are not Stopped.
+	// liveContainers is how many containers of the node are not Stopped.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
-	Live *int32 `json:"live,omitempty"`
+	LiveContainers *int32 `json:"liveContainers,omitempty"`
 
-	// missed is how many containers the hook had not seen and a listing found.
+	// missedContainers is how many containers the hook had not seen and a listing found.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
-	Missed *int64 `json:"missed,omitempty"`
+	MissedContainers *int64 `json:"missedContainers,omitempty"`
 
 	// failedCreates is how many containers ended as CreateFailed.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	FailedCreates *int64 `json:"failedCreates,omitempty"`
 
-	// lateAnswers is how many held execs the deadline let go.
+	// deadlineExceeded is how many held execs the deadline let go.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
-	LateAnswers *int64 `json:"lateAnswers,omitempty"`
+	DeadlineExceeded *int64 `json:"deadlineExceeded,omitempty"`
 
-	// dropped is how many containers were left out because the node had too many.
+	// droppedContainers is how many containers were left out because the node had too many.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
-	Dropped *int64 `json:"dropped,omitempty"`
+	DroppedContainers *int64 `json:"droppedContainers,omitempty"`
 
-	// suppressed is how many containers have no NodeContainer now because spec.suspendCreates is true.
+	// suppressedContainers is how many containers have no NodeContainer now because spec.suspendCreates is true.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
-	Suppressed *int32 `json:"suppressed,omitempty"`
+	SuppressedContainers *int32 `json:"suppressedContainers,omitempty"`
 }

@@ -84,7 +84,7 @@ func toAPI(ctx context.Context, o *options, set *desired.Set, bootID string, res
 		return s
 	}
 	writer, err := agent.NewWriter(set, agent.WriterOptions{Config: config, NodeName: o.nodeName, Version: version,
-		BootID: bootID, KnownSince: checkpoint.KnownSince(), Save: checkpoint.Save, Status: withCheckpoint, Metrics: registry})
+		BootID: bootID, ObservedSince: checkpoint.ObservedSince(), Save: checkpoint.Save, Status: withCheckpoint, Metrics: registry})
 	if err != nil {
 		return nil, err
 	}

@@ -25,13 +25,13 @@ func agentStatus(o *WriterOptions, c desired.Counts, suspended bool, before []me
 	if suspended {
 		suppressed = int32(c.Missing)
 	}
-	var knownSince *metav1.Time
+	var observedSince *metav1.Time
 	if h.Unread == 0 {
-		knownSince = seconds(o.KnownSince)
+		observedSince = seconds(o.ObservedSince)
 	}
 	status := v1alpha1.NodeContainerAgentStatus{
-		Version: o.Version, BootID: o.BootID, KnownSince: knownSince, HeartbeatTime: beat, LastListTime: seconds(h.Listed), Runtimes: texts(h.Runtimes),
-		Live: &live, Missed: &h.Missed, FailedCreates: &failed, LateAnswers: &h.Late, Dropped: &dropped, Suppressed: &suppressed,
+		Version: o.Version, BootID: o.BootID, ObservedSince: observedSince, HeartbeatTime: beat, LastListTime: seconds(h.Listed), Runtimes: texts(h.Runtimes),
+		LiveContainers: &live, MissedContainers: &h.Missed, FailedCreates: &failed, DeadlineExceeded: &h.Late, DroppedContainers: &dropped, SuppressedContainers: &suppressed,
 	}
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonListed}
 	if h.NotReady != nil {
@@ -83,6 +83,6 @@ func isNews(last, next *v1alpha1.NodeContainerAgentStatus) bool {
 	return last.HeartbeatTime == nil || next.HeartbeatTime.Sub(last.HeartbeatTime.Time) >= beatEvery ||
 		!equality.Semantic.DeepEqual(last.Conditions, next.Conditions) ||
 		!equality.Semantic.DeepEqual(last.Runtimes, next.Runtimes) ||
-		(ptr.Deref(last.Dropped, 0) > 0) != (ptr.Deref(next.Dropped, 0) > 0) ||
-		(ptr.Deref(last.Suppressed, 0) > 0) != (ptr.Deref(next.Suppressed, 0) > 0)
+		(ptr.Deref(last.DroppedContainers, 0) > 0) != (ptr.Deref(next.DroppedContainers, 0) > 0) ||
+		(ptr.Deref(last.SuppressedContainers, 0) > 0) != (ptr.Deref(next.SuppressedContainers, 0) > 0)
 }

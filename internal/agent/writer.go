@@ -46,14 +46,14 @@ type Writer struct {
 	isHeard   <-chan struct{}
 }
 
-// WriterOptions are what a Writer must know besides its Set. All but KnownSince are required.
+// WriterOptions are what a Writer must know besides its Set. All but ObservedSince are required.
 type WriterOptions struct {
 	Config   *rest.Config // of an agent's service account; its limits of rate are the Writer's
 	NodeName string
 	Version  string
 	BootID   string
-	// KnownSince is since when the node's containers are known; zero where that is not known.
-	KnownSince time.Time
+	// ObservedSince is since when the node's containers are known; zero where that is not known.
+	ObservedSince time.Time
 	// Save writes the checkpoint. It is called before each create, which goes on whatever it says.
 	Save func() error
 	// Status is how the hook does. Safe for concurrent use.
@@ -141,7 +141,7 @@ func (w *Writer) write(ctx context.Context, name string) error {
 	case !created:
 		return w.create(ctx, object)
 	}
-	if object.Status.Reason == v1alpha1.StopExitUnseen {
+	if object.Status.Reason == v1alpha1.StopExitUnknown {
 		// It may have been seen, by an agent that could not note it any more.
 		stored, err := w.api.read(ctx, object)
 		if err == nil && stored.Status.State == v1alpha1.StateStopped {

@@ -46,7 +46,7 @@ func write(t *testing.T, set *desired.Set, api *fakeAPI) *written {
 	t.Helper()
 	w := &written{t: t, set: set, api: api}
 	writer, err := NewWriter(set, WriterOptions{Config: &rest.Config{Host: "http://api", Transport: api, QPS: 50, Burst: 100},
-		NodeName: "node-1", Version: "v1", BootID: eventtest.BootID, KnownSince: eventtest.Epoch, Save: func() error { return nil },
+		NodeName: "node-1", Version: "v1", BootID: eventtest.BootID, ObservedSince: eventtest.Epoch, Save: func() error { return nil },
 		Status: func() (s event.Status) { api.do(func() { s = w.hook }); return s }, Metrics: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
@@ -312,7 +312,7 @@ func TestSuspendedCreatesAreMadeUpFor(t *testing.T) {
 		w.tell("a Stopped exit=0 finish=2")
 		after(2 * time.Second)
 		w.api.check(t, "status "+a+" Stopped")
-		if got := w.api.agentStatus().Suppressed; got == nil || *got != 1 {
+		if got := w.api.agentStatus().SuppressedContainers; got == nil || *got != 1 {
 			t.Errorf("%v suppressed", got)
 		}
 		after(2 * beatEvery)
@@ -320,7 +320,7 @@ func TestSuspendedCreatesAreMadeUpFor(t *testing.T) {
 		w.api.do(func() { w.api.suspend = false })
 		after(beatEvery + 2*time.Second)
 		w.api.check(t, "create "+b+"; status "+b+" Running")
-		if got := w.api.agentStatus().Suppressed; got == nil || *got != 0 {
+		if got := w.api.agentStatus().SuppressedContainers; got == nil || *got != 0 {
 			t.Errorf("%v suppressed", got)
 		}
 	})
@@ -335,7 +335,7 @@ func TestAnAgentThatBeginsWhileCreatesAreSuspendedMakesNone(t *testing.T) {
 		w.tell("a Running start=1")
 		after(2 * beatEvery)
 		w.api.check(t, "")
-		if got := w.api.agentStatus().Suppressed; got == nil || *got != 1 {
+		if got := w.api.agentStatus().SuppressedContainers; got == nil || *got != 1 {
 			t.Errorf("%v suppressed", got)
 		}
 	})
@@ -385,7 +385,7 @@ func TestAnAgentKnowsAllWhereItCouldReadAll(t *testing.T) {
 		for unread, want := range []string{eventtest.Epoch.String(), "<nil>"} {
 			w.api.do(func() { w.hook.Unread = unread })
 			after(beatEvery + 2*time.Second)
-			if got := fmt.Sprint(w.api.agentStatus().KnownSince); got != want {
+			if got := fmt.Sprint(w.api.agentStatus().ObservedSince); got != want {
 				t.Errorf("with %d unread all is known since %s, want %s", unread, got, want)
 			}
 		}
@@ -419,7 +419,7 @@ func TestTheNextAgentWritesNothingTwice(t *testing.T) {
 				}
 				w = write(t, next, api)
 				w.tell("live Running start=1 listed")
-				w.tell("dead Stopped reason=ExitUnseen listed") // in its runtime's state, for the one who does not know it
+				w.tell("dead Stopped reason=ExitUnknown listed") // in its runtime's state, for the one who does not know it
 				after(time.Minute)
 				if lose {
 					api.mu.Lock()

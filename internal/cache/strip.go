@@ -61,8 +61,8 @@ func stripAgent(a *v1alpha1.NodeContainerAgent) {
 	a.ObjectMeta = identity(a.ObjectMeta)
 	status := a.Status
 	a.Status = v1alpha1.NodeContainerAgentStatus{
-		Conditions: status.Conditions, BootID: status.BootID, KnownSince: status.KnownSince, HeartbeatTime: status.HeartbeatTime,
-		LastListTime: status.LastListTime, Dropped: status.Dropped, Suppressed: status.Suppressed,
+		Conditions: status.Conditions, BootID: status.BootID, ObservedSince: status.ObservedSince, HeartbeatTime: status.HeartbeatTime,
+		LastListTime: status.LastListTime, DroppedContainers: status.DroppedContainers, SuppressedContainers: status.SuppressedContainers,
 	}
 }
 

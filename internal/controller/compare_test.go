@@ -12,7 +12,7 @@ import (
 func TestFactsThatAreMissingAreNotJudged(t *testing.T) {
 	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "web"}}}}
 	for name, test := range map[string]struct {
-		facts  string // the reason for which FactsComplete is False, or empty
+		facts  string // the reason for which FactsMissing is True, or empty
 		image  string
 		status metav1.ConditionStatus
 		reason string
@@ -27,7 +27,7 @@ func TestFactsThatAreMissingAreNotJudged(t *testing.T) {
 		c := &v1alpha1.NodeContainer{}
 		c.Spec.Type, c.Spec.Pod.Container, c.Spec.Image.Name = v1alpha1.TypeContainer, "main", test.image
 		if test.facts != "" {
-			c.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionFactsComplete, Status: metav1.ConditionFalse, Reason: test.facts}}
+			c.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionFactsMissing, Status: metav1.ConditionTrue, Reason: test.facts}}
 		}
 		if got := compare(c, pod); got.status != test.status || got.reason != test.reason {
 			t.Errorf("%s: %+v, want %s %s", name, got, test.status, test.reason)

@@ -101,8 +101,8 @@ func (r *containers) writeMatch(ctx context.Context, c *v1alpha1.NodeContainer, 
 // compare says whether c has what p, its pod, asked for, and no more. Facts that are missing are judged neither way: an
 // absent field may be one that could not be read.
 func compare(c *v1alpha1.NodeContainer, p *corev1.Pod) finding {
-	facts := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionFactsComplete)
-	missing := facts != nil && facts.Status == metav1.ConditionFalse
+	facts := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionFactsMissing)
+	missing := facts != nil && facts.Status == metav1.ConditionTrue
 	if missing && facts.Reason == v1alpha1.ReasonIncomplete {
 		return finding{metav1.ConditionUnknown, v1alpha1.ReasonFactsMissing, "what the container has is not known"}
 	}
@@ -120,7 +120,7 @@ func compare(c *v1alpha1.NodeContainer, p *corev1.Pod) finding {
 func endUnseen(ctx context.Context, w client.Client, c *v1alpha1.NodeContainer, reason string, now time.Time) error {
 	observed, _ := condition(c.Status.Conditions, v1alpha1.ConditionObserved, finding{metav1.ConditionFalse, reason, ""}, now)
 	return applyStatus(ctx, w, c, ownerOfObserved, apply.NodeContainerStatus().
-		WithState(v1alpha1.StateStopped).WithReason(v1alpha1.StopExitUnseen).WithConditions(observed))
+		WithState(v1alpha1.StateStopped).WithReason(v1alpha1.StopExitUnknown).WithConditions(observed))
 }
 
 // deleteExcess deletes what is one too many of those that stopped with the name of c.

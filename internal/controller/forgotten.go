@@ -19,19 +19,19 @@ const initialSyncTimeout = time.Minute
 // lost, and the agent that came then has listed what there is, and reported all of it.
 func isForgotten(c *v1alpha1.NodeContainer, agent *v1alpha1.NodeContainerAgent, now time.Time) bool {
 	s := &agent.Status
-	if !isUnconfirmed(c, s.KnownSince) || s.LastListTime == nil || s.HeartbeatTime == nil {
+	if !isUnconfirmed(c, s.ObservedSince) || s.LastListTime == nil || s.HeartbeatTime == nil {
 		return false
 	}
-	hasReportedAll := !s.LastListTime.Before(s.KnownSince) && s.HeartbeatTime.Sub(s.KnownSince.Time) >= initialSyncTimeout &&
-		ptr.Deref(s.Suppressed, 0) == 0 && ptr.Deref(s.Dropped, 0) == 0
+	hasReportedAll := !s.LastListTime.Before(s.ObservedSince) && s.HeartbeatTime.Sub(s.ObservedSince.Time) >= initialSyncTimeout &&
+		ptr.Deref(s.SuppressedContainers, 0) == 0 && ptr.Deref(s.DroppedContainers, 0) == 0
 	return hasReportedAll && c.Spec.BootID == s.BootID && now.Sub(c.CreationTimestamp.Time) >= initialSyncTimeout
 }
 
 // isUnconfirmed reports whether c was reported before its node's containers were known, and nothing has been said of it since.
-func isUnconfirmed(c *v1alpha1.NodeContainer, knownSince *metav1.Time) bool {
+func isUnconfirmed(c *v1alpha1.NodeContainer, observedSince *metav1.Time) bool {
 	observed := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionObserved)
-	return knownSince != nil && c.Status.State != v1alpha1.StateStopped && c.CreationTimestamp.Before(knownSince) &&
-		(observed == nil || observed.Reason != v1alpha1.ReasonForgotten && observed.LastTransitionTime.Before(knownSince))
+	return observedSince != nil && c.Status.State != v1alpha1.StateStopped && c.CreationTimestamp.Before(observedSince) &&
+		(observed == nil || observed.Reason != v1alpha1.ReasonUnobserved && observed.LastTransitionTime.Before(observedSince))
 }
 
 // endForgotten says of the agent's containers that are forgotten that nobody follows them, and of those of pods that they
@@ -41,7 +41,7 @@ func (r *nodes) endForgotten(ctx context.Context, agent *v1alpha1.NodeContainerA
 	is := func(c *v1alpha1.NodeContainer) bool { return isForgotten(c, agent, now) }
 	count, rest, err := r.each(ctx, agent.Name, is, func(c *v1alpha1.NodeContainer) error {
 		if c.Spec.Pod != (v1alpha1.ContainerPod{}) {
-			return endUnseen(ctx, r.client, c, v1alpha1.ReasonForgotten, now)
+			return endUnseen(ctx, r.client, c, v1alpha1.ReasonUnobserved, now)
 		}
 		return r.observe(ctx, c, isNotFollowed, now)
 	})

@@ -17,7 +17,7 @@ import (
 func beganAnew(changes ...func(*v1alpha1.NodeContainerAgentStatus)) *v1alpha1.NodeContainerAgent {
 	at := func(d time.Duration) *metav1.Time { t := metav1.NewTime(began.Add(d)); return &t }
 	a := &v1alpha1.NodeContainerAgent{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: v1alpha1.NodeContainerAgentStatus{
-		BootID: "boot-1", KnownSince: at(time.Hour), LastListTime: at(time.Hour + time.Second), HeartbeatTime: at(time.Hour + 2*time.Minute),
+		BootID: "boot-1", ObservedSince: at(time.Hour), LastListTime: at(time.Hour + time.Second), HeartbeatTime: at(time.Hour + 2*time.Minute),
 	}}
 	for _, change := range changes {
 		change(&a.Status)
@@ -51,23 +51,23 @@ func TestIsForgotten(t *testing.T) {
 		{"it was made since, and the agent's clock is fast", container(func(c *v1alpha1.NodeContainer) {
 			c.CreationTimestamp, c.Status.Conditions = metav1.NewTime(after(3*time.Minute-time.Second)), nil
 		}), beganAnew(func(s *status) {
-			for _, t := range []*metav1.Time{s.KnownSince, s.LastListTime, s.HeartbeatTime} {
+			for _, t := range []*metav1.Time{s.ObservedSince, s.LastListTime, s.HeartbeatTime} {
 				*t = metav1.NewTime(t.Add(24 * time.Hour))
 			}
 		}), false},
 		{"that has been said", container(func(c *v1alpha1.NodeContainer) {
 			c.Status.Conditions = nil
-			withCondition(v1alpha1.ConditionObserved, metav1.ConditionFalse, v1alpha1.ReasonForgotten, began)(c)
+			withCondition(v1alpha1.ConditionObserved, metav1.ConditionFalse, v1alpha1.ReasonUnobserved, began)(c)
 		}), beganAnew(), false},
 		{"it stopped", container(stoppedAt(after(-time.Minute))), beganAnew(), false},
 		{"it is of another boot", container(), beganAnew(func(s *status) { s.BootID = "boot-2" }), false},
-		{"the agents have their checkpoint", container(), beganAnew(func(s *status) { *s.KnownSince = metav1.NewTime(began.Add(-time.Hour)) }), false},
-		{"the agent says nothing of it", container(), beganAnew(func(s *status) { s.KnownSince = nil }), false},
+		{"the agents have their checkpoint", container(), beganAnew(func(s *status) { *s.ObservedSince = metav1.NewTime(began.Add(-time.Hour)) }), false},
+		{"the agent says nothing of it", container(), beganAnew(func(s *status) { s.ObservedSince = nil }), false},
 		{"the agent has not listed yet", container(), beganAnew(func(s *status) { s.LastListTime = nil }), false},
 		{"the agent before has listed", container(), beganAnew(func(s *status) { *s.LastListTime = metav1.NewTime(after(-time.Minute)) }), false},
 		{"the agent may still be telling", container(), beganAnew(func(s *status) { *s.HeartbeatTime = metav1.NewTime(after(time.Second)) }), false},
-		{"the agent may not create", container(), beganAnew(func(s *status) { s.Suppressed = &one }), false},
-		{"the agent has too many", container(), beganAnew(func(s *status) { s.Dropped = &many }), false},
+		{"the agent may not create", container(), beganAnew(func(s *status) { s.SuppressedContainers = &one }), false},
+		{"the agent has too many", container(), beganAnew(func(s *status) { s.DroppedContainers = &many }), false},
 	} {
 		if got := isForgotten(test.c, test.agent, after(3*time.Minute)); got != test.want {
 			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
@@ -95,7 +95,7 @@ func TestWhatAnAgentForgotEndsAndIsNotBack(t *testing.T) {
 		w.create(t, node("n1"), beganAnew(), web(), found, lost("gone", "c2"), elsewhere)
 		w.reconcile(t)
 		for name, want := range map[string]string{
-			"found": "Running  Listing", "gone": "Stopped ExitUnseen Forgotten", "elsewhere": "Running  Forgotten",
+			"found": "Running  Listing", "gone": "Stopped ExitUnknown Unobserved", "elsewhere": "Running  Unobserved",
 		} {
 			var c v1alpha1.NodeContainer
 			if err := w.api.Get(t.Context(), requestOf(name).NamespacedName, &c); err != nil {

@@ -29,7 +29,7 @@ const (
 var (
 	isLost        = finding{status: metav1.ConditionUnknown, reason: v1alpha1.ReasonAgentLost}
 	isBack        = finding{status: metav1.ConditionTrue, reason: v1alpha1.ReasonListing}
-	isNotFollowed = finding{status: metav1.ConditionFalse, reason: v1alpha1.ReasonForgotten}
+	isNotFollowed = finding{status: metav1.ConditionFalse, reason: v1alpha1.ReasonUnobserved}
 )
 
 // isMassOutage reports whether more than percent of the agents are silent: then the fault is likely here, or between
@@ -113,7 +113,7 @@ func (r *nodes) markAgent(ctx context.Context, agent *v1alpha1.NodeContainerAgen
 // how many it wrote, and when to go on where there were too many for now. What the agent has not confirmed is not back.
 func (r *nodes) markContainers(ctx context.Context, agent *v1alpha1.NodeContainerAgent, from metav1.ConditionStatus, found finding, now time.Time) (int, time.Duration, error) {
 	return r.each(ctx, agent.Name, func(c *v1alpha1.NodeContainer) bool {
-		return c.Status.State != v1alpha1.StateStopped && !(found == isBack && isUnconfirmed(c, agent.Status.KnownSince)) &&
+		return c.Status.State != v1alpha1.StateStopped && !(found == isBack && isUnconfirmed(c, agent.Status.ObservedSince)) &&
 			meta.IsStatusConditionPresentAndEqual(c.Status.Conditions, v1alpha1.ConditionObserved, from)
 	}, func(c *v1alpha1.NodeContainer) error { return r.observe(ctx, c, found, now) })
 }

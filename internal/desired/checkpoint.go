@@ -36,7 +36,7 @@ type Checkpoint struct {
 	set  *Set
 	path string
 
-	knownSince time.Time
+	observedSince time.Time
 
 	mu      sync.Mutex
 	started time.Time     // of the call into the file system that is under way; zero without one; guarded by mu
@@ -48,13 +48,13 @@ type Checkpoint struct {
 type content struct {
 	Version          int
 	NodeName, BootID string
-	KnownSince       time.Time
+	ObservedSince    time.Time
 	Members          []*member
 }
 
 // NewCheckpoint is a checkpoint in dir, which Load makes.
 func NewCheckpoint(set *Set, dir string) *Checkpoint {
-	c := &Checkpoint{set: set, path: filepath.Join(dir, "containers.json"), knownSince: time.Now(), idle: make(chan struct{}, 1), saved: -1}
+	c := &Checkpoint{set: set, path: filepath.Join(dir, "containers.json"), observedSince: time.Now(), idle: make(chan struct{}, 1), saved: -1}
 	c.idle <- struct{}{}
 	return c
 }
@@ -104,9 +104,9 @@ func (c *Checkpoint) setStarted(at time.Time) {
 	c.started = at
 }
 
-// KnownSince returns since when the agents of this boot have known all of the node's containers: since the checkpoint
+// ObservedSince returns since when the agents of this boot have known all of the node's containers: since the checkpoint
 // that has been handed on was begun. It is called after Load.
-func (c *Checkpoint) KnownSince() time.Time { return c.knownSince }
+func (c *Checkpoint) ObservedSince() time.Time { return c.observedSince }
 
 // Load brings what the file has of this boot into the Set, and returns those containers, each as it was reported last. The
 // error says why there are none; the Set is empty then, and all is well otherwise. No file is no error. It waits for the
@@ -141,7 +141,7 @@ func (c *Checkpoint) Load(limit time.Duration) ([]event.Container, error) {
 	if o := c.set.options; file.BootID != o.BootID || file.NodeName != o.NodeName {
 		return nil, nil // what ran then is gone; the controller knows
 	}
-	c.knownSince = file.KnownSince
+	c.observedSince = file.ObservedSince
 	var known []event.Container
 	for _, m := range file.Members {
 		if m == nil || m.Object == nil {
@@ -169,7 +169,7 @@ func (c *Checkpoint) save() error {
 	if err == nil && changes == c.saved {
 		return nil
 	}
-	raw, headErr := json.Marshal(content{checkpointVersion, c.set.options.NodeName, c.set.options.BootID, c.knownSince, []*member{}})
+	raw, headErr := json.Marshal(content{checkpointVersion, c.set.options.NodeName, c.set.options.BootID, c.observedSince, []*member{}})
 	if err = errors.Join(err, headErr); err != nil {
 		return fmt.Errorf("encode it: %w", err)
 	}

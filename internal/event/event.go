@@ -38,7 +38,7 @@ const (
 	Failed       Reason = "Error"        // another exit code, or a signal
 	OOMKilled    Reason = "OOMKilled"    // the init itself was killed for want of memory
 	CreateFailed Reason = "CreateFailed" // the runtime gave up before the user's process began; ExitCode is the runtime's
-	ExitUnseen   Reason = "ExitUnseen"   // found dead: nobody saw its end, so there is no exit code
+	ExitUnknown  Reason = "ExitUnknown"  // found dead: nobody saw its end, so there is no exit code
 )
 
 // Source says how a container became known.

@@ -64,9 +64,9 @@ func (c *cutter) config(spec *v1alpha1.NodeContainerSpec, config *specs.Spec) {
 func userOf(c *cutter, user specs.User) v1alpha1.ContainerUser {
 	uid, gid := int64(user.UID), int64(user.GID)
 	u := v1alpha1.ContainerUser{UID: &uid, GID: &gid}
-	for _, g := range capped(c, "user.additionalGIDs", user.AdditionalGids, maxGIDs) {
+	for _, g := range capped(c, "user.supplementalGroups", user.AdditionalGids, maxGIDs) {
 		if int64(g) != gid { // engines repeat the primary group
-			u.AdditionalGIDs = append(u.AdditionalGIDs, int64(g))
+			u.SupplementalGroups = append(u.SupplementalGroups, int64(g))
 		}
 	}
 	return u

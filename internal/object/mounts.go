@@ -1,12 +1,12 @@
 package object
 
 import (
-	"fmt"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"k8s.io/utils/ptr"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 )
@@ -66,11 +66,18 @@ func devicesOf(c *cutter, devices []specs.LinuxDevice) []v1alpha1.ContainerDevic
 			continue
 		}
 		published = append(published, v1alpha1.ContainerDevice{
-			Path:   c.text("devices", d.Path, MaxPath),
-			Device: c.text("devices", fmt.Sprintf("%s %d:%d", d.Type, d.Major, d.Minor), maxWord),
+			Path: c.text("devices", d.Path, MaxPath), Type: deviceTypeOf(d.Type), Major: ptr.To(d.Major), Minor: ptr.To(d.Minor),
 		})
 	}
 	return published
+}
+
+func deviceTypeOf(letter string) v1alpha1.DeviceType {
+	switch t := v1alpha1.DeviceType(letter); t {
+	case v1alpha1.DeviceCharacter, v1alpha1.DeviceUnbuffered, v1alpha1.DeviceBlock, v1alpha1.DeviceFIFO:
+		return t
+	}
+	return ""
 }
 
 // owners knows what belongs to a container or its pod alone.

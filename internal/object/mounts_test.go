@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"k8s.io/utils/ptr"
 
 	"github.com/containerhook/containerhook/api/v1alpha1"
 	"github.com/containerhook/containerhook/internal/event/eventtest"
@@ -101,7 +102,7 @@ func TestKernelFilesystemsAreNotTold(t *testing.T) {
 
 func TestDevicesAreToldUnlessAllAreAllowed(t *testing.T) {
 	spec := eventtest.Config(t, "podman-restricted")
-	want := []v1alpha1.ContainerDevice{{Path: "/dev/fuse", Device: "c 10:229"}}
+	want := []v1alpha1.ContainerDevice{{Path: "/dev/fuse", Type: v1alpha1.DeviceCharacter, Major: ptr.To[int64](10), Minor: ptr.To[int64](229)}}
 	if diff := cmp.Diff(want, specFrom("x", spec).Devices); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

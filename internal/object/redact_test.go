@@ -201,7 +201,7 @@ func checkBounds(t *testing.T, e event.Event) {
 	s := &object.Spec
 	for field, over := range map[string]bool{
 		"capabilities": len(s.Capabilities) > 64, "mounts": len(s.Mounts) > 64, "devices": len(s.Devices) > 32,
-		"hooks": len(s.Hooks) > 16, "truncated": len(s.Truncated) > 32, "additionalGIDs": len(s.User.AdditionalGIDs) > 32,
+		"hooks": len(s.Hooks) > 16, "truncated": len(s.Truncated) > 32, "supplementalGroups": len(s.User.SupplementalGroups) > 32,
 		"name": len(s.Name) > 253, "pod.namespace": len(s.Pod.Namespace) > 63, "pod.uid": len(s.Pod.UID) > 64,
 		"pod.container": len(s.Pod.Container) > 63, "image.name": len(s.Image.Name) > 512, "bundle": len(s.Bundle) > 1024,
 	} {

@@ -102,19 +102,19 @@ func withConditions(conditions []metav1.Condition, source event.Source, problem 
 	if source == event.FromListing {
 		observed.Reason = v1alpha1.ReasonListing
 	}
-	complete := metav1.Condition{
-		Type: v1alpha1.ConditionFactsComplete, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonComplete,
+	missing := metav1.Condition{
+		Type: v1alpha1.ConditionFactsMissing, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonComplete,
 	}
 	switch {
 	case problem != "":
-		complete.Status, complete.Reason = metav1.ConditionFalse, v1alpha1.ReasonIncomplete
-		complete.Message = Clean(problem, MaxText)
+		missing.Status, missing.Reason = metav1.ConditionTrue, v1alpha1.ReasonIncomplete
+		missing.Message = Clean(problem, MaxText)
 	case truncated:
-		complete.Status, complete.Reason = metav1.ConditionFalse, v1alpha1.ReasonTruncated
+		missing.Status, missing.Reason = metav1.ConditionTrue, v1alpha1.ReasonTruncated
 	}
 	said := []metav1.Condition{observed}
-	if complete.Status == metav1.ConditionFalse || meta.FindStatusCondition(conditions, complete.Type) != nil {
-		said = append(said, complete)
+	if missing.Status == metav1.ConditionTrue || meta.FindStatusCondition(conditions, missing.Type) != nil {
+		said = append(said, missing)
 	}
 	for _, condition := range said {
 		condition.LastTransitionTime = metav1.NewTime(now.UTC().Truncate(time.Second))

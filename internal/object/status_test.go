@@ -14,7 +14,7 @@ func TestWordsOfTheAPIAreTheHooks(t *testing.T) {
 		string(v1alpha1.StateCreating): string(event.Creating), string(v1alpha1.StateCreated): string(event.Created),
 		string(v1alpha1.StateRunning): string(event.Running), string(v1alpha1.StateStopped): string(event.Stopped),
 		string(v1alpha1.StopCompleted): string(event.Completed), string(v1alpha1.StopError): string(event.Failed),
-		string(v1alpha1.StopOOMKilled): string(event.OOMKilled), string(v1alpha1.StopExitUnseen): string(event.ExitUnseen),
+		string(v1alpha1.StopOOMKilled): string(event.OOMKilled), string(v1alpha1.StopExitUnknown): string(event.ExitUnknown),
 		string(v1alpha1.StopCreateFailed): string(event.CreateFailed),
 		v1alpha1.ReasonHook:               string(event.FromHook), v1alpha1.ReasonListing: string(event.FromListing),
 	} {

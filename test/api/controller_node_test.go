@@ -67,21 +67,21 @@ func TestTheControllerEndsWhatAnAgentHasForgotten(t *testing.T) {
 		object.Status.Conditions[0].LastTransitionTime = metav1.NewTime(time.Now().Add(-time.Hour))
 		tell(t, c, object)
 	}
-	knownSince := time.Now().Add(2 * time.Second) // the objects were made before
+	observedSince := time.Now().Add(2 * time.Second) // the objects were made before
 	patchStatus(t, c, newContainer("found", ""), fmt.Sprintf(`{"status":{"conditions":[{"type":"Observed","status":"True","reason":%q,
-		"message":"","lastTransitionTime":%q}]}}`, v1alpha1.ReasonListing, knownSince.UTC().Format(time.RFC3339)))
+		"message":"","lastTransitionTime":%q}]}}`, v1alpha1.ReasonListing, observedSince.UTC().Format(time.RFC3339)))
 	beats := func(at time.Time) {
-		patchStatus(t, c, newAgent("node-f"), fmt.Sprintf(`{"status":{"bootID":"boot","knownSince":%[1]q,"lastListTime":%[1]q,"heartbeatTime":%q}}`,
-			knownSince.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339)))
+		patchStatus(t, c, newAgent("node-f"), fmt.Sprintf(`{"status":{"bootID":"boot","observedSince":%[1]q,"lastListTime":%[1]q,"heartbeatTime":%q}}`,
+			observedSince.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339)))
 	}
 	// An object must be a minute old: it grows old beside the other tests.
 	t.Parallel()
 
-	beats(knownSince) // it may still be telling
+	beats(observedSince) // it may still be telling
 	stays(t, 5*time.Second, func() error { return is(t, c, "forgotten", v1alpha1.StateRunning, v1alpha1.ReasonHook) })
 	eventually(t, 2*time.Minute, func() error {
 		beats(time.Now())
-		return is(t, c, "forgotten", v1alpha1.StateStopped, v1alpha1.ReasonForgotten)
+		return is(t, c, "forgotten", v1alpha1.StateStopped, v1alpha1.ReasonUnobserved)
 	})
 	stays(t, 3*time.Second, func() error { return is(t, c, "found", v1alpha1.StateRunning, v1alpha1.ReasonListing) })
 }

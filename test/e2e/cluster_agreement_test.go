@@ -133,7 +133,7 @@ func differences(node string, want, got map[string]container, began time.Time) m
 		g, ok := got[id]
 		stopped := w.state == v1alpha1.StateStopped
 		switch {
-		case stopped && w.finished.Before(began) && (!ok || g.reason == v1alpha1.StopExitUnseen):
+		case stopped && w.finished.Before(began) && (!ok || g.reason == v1alpha1.StopExitUnknown):
 			// Nobody may have seen its end.
 		case stopped && !ok && time.Since(w.finished) > retention:
 		case !ok && w.sandbox:

@@ -21,7 +21,7 @@ func TestTheCheckerFindsWhatDiffers(t *testing.T) {
 		pod: v1alpha1.ContainerPod{Namespace: "shop", Name: "web", UID: "4", Container: "main"}, podMatched: isMatched, specMatched: asRequested,
 	}
 	stopped := container{state: v1alpha1.StateStopped, exitCode: 3, finished: time.Now()}
-	unseen := container{state: v1alpha1.StateStopped, reason: v1alpha1.StopExitUnseen}
+	unseen := container{state: v1alpha1.StateStopped, reason: v1alpha1.StopExitUnknown}
 	with := func(c container, change func(*container)) container {
 		change(&c)
 		return c

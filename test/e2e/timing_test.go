@@ -39,7 +39,7 @@ func TestFactsAreReadBeforeTheFirstInstruction(t *testing.T) {
 			t.Errorf("it was not held: %+v", observed)
 		case s.PID == 0 || s.CgroupID == 0 || s.Namespaces.PID == 0 || s.Namespaces.Mount == 0 || s.Namespaces.Network == 0:
 			t.Errorf("its process was not looked at: %+v", s)
-		case meta.IsStatusConditionFalse(s.Conditions, v1alpha1.ConditionFactsComplete):
+		case meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionFactsMissing):
 			t.Errorf("facts are missing: %+v", s.Conditions)
 		case s.CreateTime == nil || s.StartTime == nil || s.FinishTime == nil:
 			t.Errorf("times are missing: %+v", s)

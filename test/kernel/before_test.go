@@ -327,7 +327,7 @@ func TestTheListingFindsWhatTheHookCannotSee(t *testing.T) {
 				ends++
 			}
 		}
-		if end := last(a.history(id)).Status; ends != 1 || (end.Reason == v1alpha1.StopExitUnseen) != (id == before) {
+		if end := last(a.history(id)).Status; ends != 1 || (end.Reason == v1alpha1.StopExitUnknown) != (id == before) {
 			t.Errorf("%s: %d ends were told, of reason %s", id, ends, end.Reason)
 		}
 	}

@@ -58,7 +58,7 @@ func TestFactsAreWhatTheRuntimeTook(t *testing.T) {
 			}
 
 			got := a.wait(id, v1alpha1.StateRunning)
-			facts := meta.FindStatusCondition(got.Status.Conditions, v1alpha1.ConditionFactsComplete)
+			facts := meta.FindStatusCondition(got.Status.Conditions, v1alpha1.ConditionFactsMissing)
 			if missing := facts != nil && strings.Contains(facts.Message, "a name twice"); missing != c.missing {
 				t.Errorf("facts: %+v", facts)
 			}

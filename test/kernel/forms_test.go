@@ -391,7 +391,7 @@ func exitOf(c v1alpha1.NodeContainer) string {
 
 // problemOf is why facts could not be read, or empty.
 func problemOf(c v1alpha1.NodeContainer) string {
-	if missing := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionFactsComplete); missing != nil {
+	if missing := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionFactsMissing); missing != nil {
 		return missing.Message
 	}
 	return ""

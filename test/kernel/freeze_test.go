@@ -471,7 +471,7 @@ func TestAHostProcThatHangsHoldsNothing(t *testing.T) {
 	a.checkSeesAgain(n)
 	for i := 1; i <= 5; i++ { // the sweep finds their runtimes dead; how they ended nobody has seen
 		end := last(a.state(t, fmt.Sprint(prefix, i), v1alpha1.StateStopped))
-		if end.Status.Reason != v1alpha1.StopExitUnseen || end.Status.ExitCode != nil {
+		if end.Status.Reason != v1alpha1.StopExitUnknown || end.Status.ExitCode != nil {
 			t.Errorf("%s was let go unseen, and told as %s with exit code %s", end.Spec.ContainerID, end.Status.Reason, exitOf(end))
 		}
 	}

@@ -669,7 +669,7 @@ func TestNobodyElseSpeaksForAContainer(t *testing.T) {
 	}
 	for _, c := range told {
 		for _, condition := range c.Status.Conditions {
-			if condition.Type == v1alpha1.ConditionFactsComplete && condition.Status != metav1.ConditionTrue {
+			if condition.Type == v1alpha1.ConditionFactsMissing && condition.Status != metav1.ConditionFalse {
 				t.Errorf("facts were doubted: %s", condition.Message)
 			}
 		}

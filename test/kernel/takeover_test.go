@@ -58,7 +58,7 @@ func TestAPIDThatIsTakenOverIsAnotherProcess(t *testing.T) {
 		}
 		late := n.startAgent("--deadline", "1s")
 		told := late.state(t, c.id, v1alpha1.StateStopped)
-		if got := last(told).Status; len(told) != 1 || got.Reason != v1alpha1.StopExitUnseen || got.ExitCode != nil {
+		if got := last(told).Status; len(told) != 1 || got.Reason != v1alpha1.StopExitUnknown || got.ExitCode != nil {
 			t.Errorf("told as %s: %+v", states(told), got)
 		}
 	})

@@ -56,7 +56,7 @@ func (in Vanished) apply(t *Tracker) {
 		return
 	}
 	if c := t.byInit[in.Process.PID]; c != nil && IdentityOf(c.Init) == IdentityOf(in.Process) {
-		t.finish(c, in.At, nil, event.ExitUnseen)
+		t.finish(c, in.At, nil, event.ExitUnknown)
 	}
 }
 
@@ -113,7 +113,7 @@ func (t *Tracker) runtimeResolved(c *container, in Resolved) {
 	case c.State == event.Stopped || c.begun():
 	case c.Init.PID == 0:
 		c.Problem = "its init was not seen, and the runtime's state does not name it any more"
-		t.finish(c, in.At, nil, event.ExitUnseen)
+		t.finish(c, in.At, nil, event.ExitUnknown)
 	case c.verb == Create && (in.Waiting || in.Init.PID == 0):
 		t.prepared(c)
 	case c.verb == Create: // it was started while its state was read

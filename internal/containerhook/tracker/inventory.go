@@ -69,7 +69,7 @@ func (in Inventory) apply(t *Tracker) {
 		case current != nil && current.Init.StartTicks >= e.Init.StartTicks: // listed before its ID was given to another one
 		default:
 			if current != nil && current.State != event.Stopped {
-				t.finish(current, in.At, nil, event.ExitUnseen) // its ID was given to another one meanwhile
+				t.finish(current, in.At, nil, event.ExitUnknown) // its ID was given to another one meanwhile
 			}
 			t.found(e, &in)
 		}
@@ -124,7 +124,7 @@ func (t *Tracker) found(e *Entry, in *Inventory) {
 	}
 	if !e.Alive { // its pid may be another container's by now
 		c.Init, t.byID[e.Instance] = e.Init, c
-		t.finish(c, in.At, nil, event.ExitUnseen)
+		t.finish(c, in.At, nil, event.ExitUnknown)
 		return
 	}
 	t.setInit(c, e.Init, in.At)
@@ -150,6 +150,6 @@ func (in Resumed) apply(t *Tracker) {
 	case in.Alive:
 		t.setInit(c, c.Init, in.At)
 	default:
-		t.finish(c, in.At, nil, event.ExitUnseen)
+		t.finish(c, in.At, nil, event.ExitUnknown)
 	}
 }

@@ -146,7 +146,7 @@ func TestRollAndCensusTellWhatIsTracked(t *testing.T) {
 			t.Errorf("%s: the census is %v", state, got)
 		}
 		for _, in := range got {
-			if told, _ := tracker.Step(in); len(told) != 1 || told[0].Reason != event.ExitUnseen {
+			if told, _ := tracker.Step(in); len(told) != 1 || told[0].Reason != event.ExitUnknown {
 				t.Errorf("%s, vanished: told %v", state, told)
 			}
 		}

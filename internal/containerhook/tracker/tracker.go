@@ -112,7 +112,7 @@ func (c *container) begun() bool        { return c.State == event.Running }
 // setInit makes p the init of c; from here on c is what its ID means.
 func (t *Tracker) setInit(c *container, p event.Process, at time.Time) {
 	if before := t.byInit[p.PID]; before != nil && before != c {
-		t.finish(before, at, nil, event.ExitUnseen) // its pid is another process's: its end was lost
+		t.finish(before, at, nil, event.ExitUnknown) // its pid is another process's: its end was lost
 	}
 	c.Init = p
 	t.byInit[p.PID] = c

@@ -104,10 +104,10 @@ func (n *node) suppressed(count int32, again func()) {
 			if err != nil {
 				return err
 			}
-			if agent.Status.Suppressed == nil {
+			if agent.Status.SuppressedContainers == nil {
 				return errors.New("it has not said anything")
 			}
-			if got := *agent.Status.Suppressed; !isRight(got) {
+			if got := *agent.Status.SuppressedContainers; !isRight(got) {
 				return fmt.Errorf("it says %d", got)
 			}
 			return nil

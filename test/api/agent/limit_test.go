@@ -37,7 +37,7 @@ func TestContainersBeyondTheLimitAreCounted(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if got := ptr.Deref(agent.Status.Dropped, 0); got != int64(count-limit) || len(objects) != limit {
+		if got := ptr.Deref(agent.Status.DroppedContainers, 0); got != int64(count-limit) || len(objects) != limit {
 			return fmt.Errorf("%d objects, %d left out", len(objects), got)
 		}
 		return nil

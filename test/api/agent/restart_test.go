@@ -150,9 +150,9 @@ func TestAnAgentThatIsKilledAgainAndAgainReportsNothingTwiceAndForgetsNothing(t 
 				unknown = append(unknown, l.id)
 			case c == nil:
 				wrong = append(wrong, fmt.Errorf("%s has no object, and an agent was there", l.id))
-			case c.Status.Reason == v1alpha1.StopExitUnseen && l.mayEndIn(gaps):
+			case c.Status.Reason == v1alpha1.StopExitUnknown && l.mayEndIn(gaps):
 				unseen = append(unseen, l.id)
-			case l.deleted && (c.Status.State != v1alpha1.StateStopped || c.Status.Reason == "" || c.Status.Reason == v1alpha1.StopExitUnseen):
+			case l.deleted && (c.Status.State != v1alpha1.StateStopped || c.Status.Reason == "" || c.Status.Reason == v1alpha1.StopExitUnknown):
 				wrong = append(wrong, fmt.Errorf("%s is gone and reported as %+v", l.id, fateOf(c)))
 			case !l.deleted && fateOf(c) != l.fate:
 				wrong = append(wrong, fmt.Errorf("%s is reported as %+v, not %+v", l.id, fateOf(c), l.fate))
@@ -196,7 +196,7 @@ func TestAnAgentWhoseCheckpointIsLostConverges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			knew := n.knownSince()
+			knew := n.observedSince()
 			eventually(t, time.Minute, "another second", func() error { return after(knew.Add(time.Second)) }) // that is what is stored
 			a.stop()
 			n.end(dies)
@@ -204,13 +204,13 @@ func TestAnAgentWhoseCheckpointIsLostConverges(t *testing.T) {
 				t.Fatal(err)
 			}
 			n.startAgent()
-			want[dies] = fate{v1alpha1.StateStopped, v1alpha1.StopExitUnseen, -1}
+			want[dies] = fate{v1alpha1.StateStopped, v1alpha1.StopExitUnknown, -1}
 			n.told(time.Minute, want) // the end that was seen is not forgotten
 			objects, err := n.objects()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if began := n.knownSince(); began.After(knew) != (name != "kept") {
+			if began := n.observedSince(); began.After(knew) != (name != "kept") {
 				t.Errorf("the node's containers are known since %v, and were since %v", began, knew)
 			}
 			for id, c := range objects {
@@ -222,8 +222,8 @@ func TestAnAgentWhoseCheckpointIsLostConverges(t *testing.T) {
 	}
 }
 
-// knownSince is since when the node's agents say that they know all of its containers.
-func (n *node) knownSince() time.Time {
+// observedSince is since when the node's agents say that they know all of its containers.
+func (n *node) observedSince() time.Time {
 	n.t.Helper()
 	admin, err := administrator(n.plane)
 	if err != nil {
@@ -233,5 +233,5 @@ func (n *node) knownSince() time.Time {
 	if err := admin.Get(n.t.Context(), client.ObjectKey{Name: n.name}, &agent); err != nil {
 		n.t.Fatal(err)
 	}
-	return agent.Status.KnownSince.Time
+	return agent.Status.ObservedSince.Time
 }

@@ -390,5 +390,5 @@ func (a *agent) lists(id string) error {
 		return err
 	}
 	s := told[len(told)-1].Status
-	return errors.Join(differ("reason", s.Reason, v1alpha1.StopExitUnseen), differ("an exit code", s.ExitCode != nil, false))
+	return errors.Join(differ("reason", s.Reason, v1alpha1.StopExitUnknown), differ("an exit code", s.ExitCode != nil, false))
 }

@@ -30,12 +30,18 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.containerhook.containerhook.api.v1alpha1.ContainerDevice
   map:
     fields:
-    - name: device
+    - name: major
       type:
-        scalar: string
+        scalar: numeric
+    - name: minor
+      type:
+        scalar: numeric
     - name: path
       type:
         scalar: string
+    - name: type
+      type:
+        namedType: com.github.containerhook.containerhook.api.v1alpha1.DeviceType
 - name: com.github.containerhook.containerhook.api.v1alpha1.ContainerHook
   map:
     fields:
@@ -185,18 +191,20 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.containerhook.containerhook.api.v1alpha1.ContainerUser
   map:
     fields:
-    - name: additionalGIDs
+    - name: gid
+      type:
+        scalar: numeric
+    - name: supplementalGroups
       type:
         list:
           elementType:
             scalar: numeric
           elementRelationship: atomic
-    - name: gid
-      type:
-        scalar: numeric
     - name: uid
       type:
         scalar: numeric
+- name: com.github.containerhook.containerhook.api.v1alpha1.DeviceType
+  scalar: string
 - name: com.github.containerhook.containerhook.api.v1alpha1.HookStage
   scalar: string
 - name: com.github.containerhook.containerhook.api.v1alpha1.MountPropagation
@@ -259,7 +267,10 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
-    - name: dropped
+    - name: deadlineExceeded
+      type:
+        scalar: numeric
+    - name: droppedContainers
       type:
         scalar: numeric
     - name: failedCreates
@@ -268,28 +279,25 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: heartbeatTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
-    - name: knownSince
-      type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: lastListTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
-    - name: lateAnswers
+    - name: liveContainers
       type:
         scalar: numeric
-    - name: live
+    - name: missedContainers
       type:
         scalar: numeric
-    - name: missed
+    - name: observedSince
       type:
-        scalar: numeric
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: runtimes
       type:
         list:
           elementType:
             scalar: string
           elementRelationship: associative
-    - name: suppressed
+    - name: suppressedContainers
       type:
         scalar: numeric
     - name: version

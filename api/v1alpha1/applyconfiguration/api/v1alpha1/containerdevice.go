@@ -4,6 +4,10 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/containerhook/containerhook/api/v1alpha1"
+)
+
 // ContainerDeviceApplyConfiguration represents a declarative configuration of the ContainerDevice type for use
 // with apply.
 //
@@ -11,9 +15,13 @@ package v1alpha1
 type ContainerDeviceApplyConfiguration struct {
 	// path is the device's path in the container.
 	Path *string `json:"path,omitempty"`
-	// device is which device it is, as the device cgroup writes it: c for a character device or b for a block device,
-	// then major:minor, as in "c 10:229".
-	Device *string `json:"device,omitempty"`
+	// type is c for a character device, u for an unbuffered one, b for a block device, and p for a FIFO. Empty where
+	// config.json says something else.
+	Type *apiv1alpha1.DeviceType `json:"type,omitempty"`
+	// major is the device's major number.
+	Major *int64 `json:"major,omitempty"`
+	// minor is the device's minor number.
+	Minor *int64 `json:"minor,omitempty"`
 }
 
 // ContainerDeviceApplyConfiguration constructs a declarative configuration of the ContainerDevice type for use with
@@ -30,10 +38,26 @@ func (b *ContainerDeviceApplyConfiguration) WithPath(value string) *ContainerDev
 	return b
 }
 
-// WithDevice sets the Device field in the declarative configuration to the given value
+// WithType sets the Type field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Device field is set to the value of the last call.
-func (b *ContainerDeviceApplyConfiguration) WithDevice(value string) *ContainerDeviceApplyConfiguration {
-	b.Device = &value
+// If called multiple times, the Type field is set to the value of the last call.
+func (b *ContainerDeviceApplyConfiguration) WithType(value apiv1alpha1.DeviceType) *ContainerDeviceApplyConfiguration {
+	b.Type = &value
+	return b
+}
+
+// WithMajor sets the Major field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Major field is set to the value of the last call.
+func (b *ContainerDeviceApplyConfiguration) WithMajor(value int64) *ContainerDeviceApplyConfiguration {
+	b.Major = &value
+	return b
+}
+
+// WithMinor sets the Minor field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Minor field is set to the value of the last call.
+func (b *ContainerDeviceApplyConfiguration) WithMinor(value int64) *ContainerDeviceApplyConfiguration {
+	b.Minor = &value
 	return b
 }

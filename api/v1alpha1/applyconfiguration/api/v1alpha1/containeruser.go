@@ -13,8 +13,8 @@ type ContainerUserApplyConfiguration struct {
 	UID *int64 `json:"uid,omitempty"`
 	// gid is the primary group ID.
 	GID *int64 `json:"gid,omitempty"`
-	// additionalGIDs are further groups.
-	AdditionalGIDs []int64 `json:"additionalGIDs,omitempty"`
+	// supplementalGroups are further groups.
+	SupplementalGroups []int64 `json:"supplementalGroups,omitempty"`
 }
 
 // ContainerUserApplyConfiguration constructs a declarative configuration of the ContainerUser type for use with
@@ -39,12 +39,12 @@ func (b *ContainerUserApplyConfiguration) WithGID(value int64) *ContainerUserApp
 	return b
 }
 
-// WithAdditionalGIDs adds the given value to the AdditionalGIDs field in the declarative configuration
+// WithSupplementalGroups adds the given value to the SupplementalGroups field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
-// If called multiple times, values provided by each call will be appended to the AdditionalGIDs field.
-func (b *ContainerUserApplyConfiguration) WithAdditionalGIDs(values ...int64) *ContainerUserApplyConfiguration {
+// If called multiple times, values provided by each call will be appended to the SupplementalGroups field.
+func (b *ContainerUserApplyConfiguration) WithSupplementalGroups(values ...int64) *ContainerUserApplyConfiguration {
 	for i := range values {
-		b.AdditionalGIDs = append(b.AdditionalGIDs, values[i])
+		b.SupplementalGroups = append(b.SupplementalGroups, values[i])
 	}
 	return b
 }

@@ -20,28 +20,28 @@ type NodeContainerAgentStatusApplyConfiguration struct {
 	Version *string `json:"version,omitempty"`
 	// bootID is the node's boot ID.
 	BootID *string `json:"bootID,omitempty"`
-	// knownSince is since when this node's agents, one after the other, have known all of its containers. It begins anew
+	// observedSince is since when this node's agents, one after the other, have known all of its containers. It begins anew
 	// where an agent finds no checkpoint of the one before it: a container of the usual runtimes that was reported before,
 	// and has not been reported since, ended in between. Empty while some of the runtimes' state cannot be read.
-	KnownSince *metav1.Time `json:"knownSince,omitempty"`
+	ObservedSince *metav1.Time `json:"observedSince,omitempty"`
 	// heartbeatTime is when the agent wrote this last. It does so once a minute, and when a condition changes.
 	HeartbeatTime *metav1.Time `json:"heartbeatTime,omitempty"`
 	// runtimes are the paths of the runtime binaries that are held.
 	Runtimes []string `json:"runtimes,omitempty"`
 	// lastListTime is when the state of all runtimes was listed last.
 	LastListTime *metav1.Time `json:"lastListTime,omitempty"`
-	// live is how many containers of the node are not Stopped.
-	Live *int32 `json:"live,omitempty"`
-	// missed is how many containers the hook had not seen and a listing found.
-	Missed *int64 `json:"missed,omitempty"`
+	// liveContainers is how many containers of the node are not Stopped.
+	LiveContainers *int32 `json:"liveContainers,omitempty"`
+	// missedContainers is how many containers the hook had not seen and a listing found.
+	MissedContainers *int64 `json:"missedContainers,omitempty"`
 	// failedCreates is how many containers ended as CreateFailed.
 	FailedCreates *int64 `json:"failedCreates,omitempty"`
-	// lateAnswers is how many held execs the deadline let go.
-	LateAnswers *int64 `json:"lateAnswers,omitempty"`
-	// dropped is how many containers were left out because the node had too many.
-	Dropped *int64 `json:"dropped,omitempty"`
-	// suppressed is how many containers have no NodeContainer now because spec.suspendCreates is true.
-	Suppressed *int32 `json:"suppressed,omitempty"`
+	// deadlineExceeded is how many held execs the deadline let go.
+	DeadlineExceeded *int64 `json:"deadlineExceeded,omitempty"`
+	// droppedContainers is how many containers were left out because the node had too many.
+	DroppedContainers *int64 `json:"droppedContainers,omitempty"`
+	// suppressedContainers is how many containers have no NodeContainer now because spec.suspendCreates is true.
+	SuppressedContainers *int32 `json:"suppressedContainers,omitempty"`
 }
 
 // NodeContainerAgentStatusApplyConfiguration constructs a declarative configuration of the NodeContainerAgentStatus type for use with
@@ -79,11 +79,11 @@ func (b *NodeContainerAgentStatusApplyConfiguration) WithBootID(value string) *N
 	return b
 }
 
-// WithKnownSince sets the KnownSince field in the declarative configuration to the given value
+// WithObservedSince sets the ObservedSince field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the KnownSince field is set to the value of the last call.
-func (b *NodeContainerAgentStatusApplyConfiguration) WithKnownSince(value metav1.Time) *NodeContainerAgentStatusApplyConfiguration {
-	b.KnownSince = &value
+// If called multiple times, the ObservedSince field is set to the value of the last call.
+func (b *NodeContainerAgentStatusApplyConfiguration) WithObservedSince(value metav1.Time) *NodeContainerAgentStatusApplyConfiguration {
+	b.ObservedSince = &value
 	return b
 }
 
@@ -113,19 +113,19 @@ func (b *NodeContainerAgentStatusApplyConfiguration) WithLastListTime(value meta
 	return b
 }
 
-// WithLive sets the Live field in the declarative configuration to the given value
+// WithLiveContainers sets the LiveContainers field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Live field is set to the value of the last call.
-func (b *NodeContainerAgentStatusApplyConfiguration) WithLive(value int32) *NodeContainerAgentStatusApplyConfiguration {
-	b.Live = &value
+// If called multiple times, the LiveContainers field is set to the value of the last call.
+func (b *NodeContainerAgentStatusApplyConfiguration) WithLiveContainers(value int32) *NodeContainerAgentStatusApplyConfiguration {
+	b.LiveContainers = &value
 	return b
 }
 
-// WithMissed sets the Missed field in the declarative configuration to the given value
+// WithMissedContainers sets the MissedContainers field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Missed field is set to the value of the last call.
-func (b *NodeContainerAgentStatusApplyConfiguration) WithMissed(value int64) *NodeContainerAgentStatusApplyConfiguration {
-	b.Missed = &value
+// If called multiple times, the MissedContainers field is set to the value of the last call.
+func (b *NodeContainerAgentStatusApplyConfiguration) WithMissedContainers(value int64) *NodeContainerAgentStatusApplyConfiguration {
+	b.MissedContainers = &value
 	return b
 }
 
@@ -137,26 +137,26 @@ func (b *NodeContainerAgentStatusApplyConfiguration) WithFailedCreates(value int
 	return b
 }
 
-// WithLateAnswers sets the LateAnswers field in the declarative configuration to the given value
+// WithDeadlineExceeded sets the DeadlineExceeded field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the LateAnswers field is set to the value of the last call.
-func (b *NodeContainerAgentStatusApplyConfiguration) WithLateAnswers(value int64) *NodeContainerAgentStatusApplyConfiguration {
-	b.LateAnswers = &value
+// If called multiple times, the DeadlineExceeded field is set to the value of the last call.
+func (b *NodeContainerAgentStatusApplyConfiguration) WithDeadlineExceeded(value int64) *NodeContainerAgentStatusApplyConfiguration {
+	b.DeadlineExceeded = &value
 	return b
 }
 
-// WithDropped sets the Dropped field in the declarative configuration to the given value
+// WithDroppedContainers sets the DroppedContainers field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Dropped field is set to the value of the last call.
-func (b *NodeContainerAgentStatusApplyConfiguration) WithDropped(value int64) *NodeContainerAgentStatusApplyConfiguration {
-	b.Dropped = &value
+// If called multiple times, the DroppedContainers field is set to the value of the last call.
+func (b *NodeContainerAgentStatusApplyConfiguration) WithDroppedContainers(value int64) *NodeContainerAgentStatusApplyConfiguration {
+	b.DroppedContainers = &value
 	return b
 }
 
-// WithSuppressed sets the Suppressed field in the declarative configuration to the given value
+// WithSuppressedContainers sets the SuppressedContainers field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Suppressed field is set to the value of the last call.
-func (b *NodeContainerAgentStatusApplyConfiguration) WithSuppressed(value int32) *NodeContainerAgentStatusApplyConfiguration {
-	b.Suppressed = &value
+// If called multiple times, the SuppressedContainers field is set to the value of the last call.
+func (b *NodeContainerAgentStatusApplyConfiguration) WithSuppressedContainers(value int32) *NodeContainerAgentStatusApplyConfiguration {
+	b.SuppressedContainers = &value
 	return b
 }

@@ -12,8 +12,8 @@ import (
 // with apply.
 //
 // NodeContainerSpec is what a container was created with: what its runtime was asked for, and what its bundle's config.json
-// asked for. An empty field means that it was not asked for; or that it could not be read, where condition FactsComplete
-// is False.
+// asked for. An empty field means that it was not asked for; or that it could not be read, where condition FactsMissing
+// is True.
 type NodeContainerSpecApplyConfiguration struct {
 	// nodeName is the name of the node on which the container is.
 	NodeName *string `json:"nodeName,omitempty"`

@@ -15,7 +15,7 @@ import (
 //
 // NodeContainerStatus is how far a container has come. A state never goes back.
 type NodeContainerStatusApplyConfiguration struct {
-	// conditions are Observed and, only where facts are missing, FactsComplete, written by the node's agent; PodMatched
+	// conditions are Observed and, only where facts are missing, FactsMissing, written by the node's agent; PodMatched
 	// and SpecMatched, written by the controller.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// state is Creating, Created, Running or Stopped.
