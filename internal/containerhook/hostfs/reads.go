@@ -15,6 +15,7 @@ const (
 	MaxHanging = 32
 )
 
+// Why a call is given up, or not made.
 var (
 	ErrHangs       = errors.New("the file system does not answer")
 	ErrManyHanging = errors.New("not read: too many file systems do not answer")

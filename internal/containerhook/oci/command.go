@@ -36,6 +36,7 @@ type Command struct {
 	Runtime string // conmon's --runtime: the binary that it is about to start
 }
 
+// Why an argv is no command.
 var (
 	errNotContainer = errors.New("not a container command")
 	ErrBadID        = errors.New("container ID not valid")
