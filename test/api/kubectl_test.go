@@ -43,7 +43,7 @@ func TestKubectlPrintsWhatAUserAsksForFirst(t *testing.T) {
 	agents := controlplane.Table(kubectl(t, "get", "nodecontaineragents", "-o", "wide"))
 	delete(agents[0], "AGE")
 	want = []map[string]string{{"NAME": "node-1", "READY": "True", "HOOKED": "True", "LIVE": "12", "MISSED": "0", "LATE": "0",
-		"COMPLETE": "", "VERSION": "v0.1.0", "WHY": ""}}
+		"COMPLETE": "", "VERSION": "v0.1.0", "MESSAGE": ""}}
 	if diff := cmp.Diff(want, agents); diff != "" {
 		t.Error(diff)
 	}
