@@ -277,6 +277,10 @@ func TestAContainerOutlivesItsShim(t *testing.T) {
 				n.remove(runtime, c.id)
 				shim := begin(c)
 				before := len(a.state(t, c.id, v1alpha1.StateRunning))
+				// crun records a container only when its process has begun: killed before, it could not be asked to kill that.
+				if err := poll(limit, func() error { return n.recorded(c.id) }); err != nil {
+					t.Fatal(err)
+				}
 				if err := shim.Kill(); err != nil {
 					t.Fatal(err)
 				}
@@ -292,4 +296,13 @@ func TestAContainerOutlivesItsShim(t *testing.T) {
 			})
 		}
 	}
+}
+
+// recorded is an error until the container's runtime has written its state.
+func (n *node) recorded(id string) error {
+	files, _ := filepath.Glob(filepath.Join(n.stateRoot, id, "stat*")) // state.json, or crun's status
+	if len(files) == 0 {
+		return fmt.Errorf("nothing is recorded of %s", id)
+	}
+	return nil
 }

@@ -269,7 +269,7 @@ func (a *agent) survivesStop() error {
 	fmt.Printf("     a container ran in %v while the worker was stopped, in %v before\n",
 		took.Round(time.Millisecond), usual.Round(time.Millisecond))
 	_ = a.history(during.id) // the next worker may find it, or not
-	if limit := 10*usual + 30*time.Second; took > limit {
+	if limit := min(10*usual+30*time.Second, patience); took > limit {
 		return fmt.Errorf("a container took %v while the worker was stopped, want at most %v", took, limit)
 	}
 	if err := differ("the runtime's exit code while the worker was stopped", during.code, 5); err != nil {
