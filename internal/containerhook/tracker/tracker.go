@@ -57,7 +57,7 @@ type container struct {
 	spec    *specs.Spec // until the first event carries it
 	hostPID bool        // it has no PID namespace of its own
 	emitted bool
-	late    bool // as in created
+	late    bool // as in Created
 
 	undescribed bool       // its facts are still being read: nothing happens to it before
 	early       []Input    // what the kernel has reported of it meanwhile
